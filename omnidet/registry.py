@@ -190,12 +190,21 @@ DATA_SAMPLERS = Registry('data sampler', 'omnidet.data')
 PREPROCESSORS = Registry('data preprocessor', 'omnidet.data')
 METRICS = Registry('metric', 'omnidet.evaluation')
 HOOKS = Registry('hook', 'omnidet.engine.hooks')
+LOOPS = Registry('loop', 'omnidet.engine')
+OPTIMIZERS = Registry('optimizer', 'omnidet.engine')
+OPTIM_WRAPPERS = Registry('optimizer wrapper', 'omnidet.engine')
+PARAM_SCHEDULERS = Registry('parameter scheduler', 'omnidet.engine')
+VISUALIZERS = Registry('visualizer', 'omnidet.engine')
+CONV_LAYERS = Registry('convolution', 'omnidet.nn')
+NORM_LAYERS = Registry('norm layer', 'omnidet.nn')
+ACTIVATIONS = Registry('activation', 'omnidet.nn')
 
 MODELS = RegistryGroup(BACKBONES, NECKS, DENSE_HEADS, ROI_HEADS, SEG_HEADS, MASK_HEADS, DETECTORS, LOSSES, PREPROCESSORS)
 TASK_UTILS = RegistryGroup(PRIORS, CODERS, ASSIGNERS, SAMPLERS, IOU_CALCULATORS)
 
 KINDS: tuple[Registry, ...] = (
-    *MODELS.registries, *TASK_UTILS.registries, DATASETS, TRANSFORMS, DATA_SAMPLERS, METRICS, HOOKS)
+    *MODELS.registries, *TASK_UTILS.registries, DATASETS, TRANSFORMS, DATA_SAMPLERS, METRICS, HOOKS,
+    LOOPS, OPTIMIZERS, OPTIM_WRAPPERS, PARAM_SCHEDULERS, VISUALIZERS, CONV_LAYERS, NORM_LAYERS, ACTIVATIONS)
 
 
 def find_anywhere(name: str, kinds: Iterable[Registry] = KINDS) -> Callable[..., Any] | None:

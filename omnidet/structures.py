@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -228,11 +227,6 @@ class Batch:
         pin = Tensor.pin_memory
         return dataclasses.replace(self, images=pin(self.images),
                                    targets=None if self.targets is None else _map(self.targets, pin))
-
-
-def as_array(t: Tensor | np.ndarray) -> np.ndarray:
-    """A NumPy array of `t`, wherever it lies."""
-    return t.detach().cpu().numpy() if isinstance(t, Tensor) else np.asarray(t)
 
 
 def _map(value: Any, f: Any) -> Any:
