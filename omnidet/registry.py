@@ -199,7 +199,8 @@ CONV_LAYERS = Registry('convolution', 'omnidet.nn')
 NORM_LAYERS = Registry('norm layer', 'omnidet.nn')
 ACTIVATIONS = Registry('activation', 'omnidet.nn')
 
-MODELS = RegistryGroup(BACKBONES, NECKS, DENSE_HEADS, ROI_HEADS, SEG_HEADS, MASK_HEADS, DETECTORS, LOSSES, PREPROCESSORS)
+MODELS = RegistryGroup(
+    BACKBONES, NECKS, DENSE_HEADS, ROI_HEADS, SEG_HEADS, MASK_HEADS, DETECTORS, LOSSES, PREPROCESSORS)
 TASK_UTILS = RegistryGroup(PRIORS, CODERS, ASSIGNERS, SAMPLERS, IOU_CALCULATORS)
 
 KINDS: tuple[Registry, ...] = (

@@ -1,0 +1,11 @@
+"""Bricks with parameters that models share, under the names that configs and checkpoints know."""
+
+from omnidet.nn.conv_module import ConvModule, DepthwiseSeparableConvModule
+from omnidet.nn.init import bias_for_probability, init_conv_, normal_
+from omnidet.nn.layers import build_activation, build_conv, build_norm
+from omnidet.nn.scale import Scale
+
+__all__ = [
+    'ConvModule', 'DepthwiseSeparableConvModule', 'Scale', 'bias_for_probability', 'build_activation', 'build_conv',
+    'build_norm', 'init_conv_', 'normal_',
+]

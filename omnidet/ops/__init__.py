@@ -1,0 +1,1 @@
+"""Operations on tensors: tensors in, tensors out, torch and torchvision only."""
