@@ -30,7 +30,7 @@ class ConvModule(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
                  dilation: int = 1, groups: int = 1, bias: bool | str = 'auto', conv_cfg: Cfg | None = None,
-                 norm_cfg: Cfg | None = None, act_cfg: Cfg | None = {'type': 'ReLU'},    # noqa: B006 (never changed)
+                 norm_cfg: Cfg | None = None, act_cfg: Cfg | None = {'type': 'ReLU'},
                  inplace: bool = True, order: tuple[str, str, str] = ('conv', 'norm', 'act')) -> None:
         super().__init__()
         if set(order) != {'conv', 'norm', 'act'}:
@@ -64,7 +64,7 @@ class DepthwiseSeparableConvModule(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
                  dilation: int = 1, conv_cfg: Cfg | None = None, norm_cfg: Cfg | None = None,
-                 act_cfg: Cfg | None = {'type': 'ReLU'}) -> None:    # noqa: B006 (never changed)
+                 act_cfg: Cfg | None = {'type': 'ReLU'}) -> None:
         super().__init__()
         self.depthwise_conv = ConvModule(in_channels, in_channels, kernel_size, stride, padding, dilation,
                                          groups=in_channels, conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torchvision
 from torch import Tensor
 
@@ -29,8 +28,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, *, type: str = 'n
     Raises:
         ConfigError: a type or an option that does not exist.
     """
-    split_thr = other.pop('split_thr', None)    # a memory limit of other implementations; the result does not depend on it
-    del split_thr
+    other.pop('split_thr', None)    # a memory limit elsewhere; the result does not depend on it
     if type not in NMS_TYPES or other:
         raise ConfigError(f'nms: there is no type {type!r} with the options {sorted(other)}; allowed is '
                           f"dict(type='nms', iou_threshold=..., class_agnostic=..., max_num=...)")

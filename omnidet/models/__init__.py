@@ -1,0 +1,36 @@
+"""Models: built from a config by `build_model`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from omnidet.errors import ConfigError
+from omnidet.registry import DETECTORS
+
+__all__ = ['build_model']
+
+
+def build_model(cfg: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
+    """The model that a config describes.
+
+    Args:
+        cfg: a config with a `model`, or that part itself; never changed.
+        pretrained: read the weights that `init_cfg` names; without it nothing is read or downloaded.
+
+    Returns:
+        The model in training mode, with `extract_feat`, `loss` and `predict`.
+
+    Raises:
+        ConfigError: no model, or an unknown part or argument.
+    """
+    model_cfg = cfg.get('model', cfg)
+    if not isinstance(model_cfg, Mapping) or 'type' not in model_cfg:
+        raise ConfigError(f'the config has no model: it needs model = dict(type=...); found the keys {sorted(cfg)}')
+    model = DETECTORS.build(model_cfg)
+    if pretrained:
+        from omnidet.engine.checkpoint import load_pretrained
+        load_pretrained(model, model_cfg)
+    return model

@@ -1,0 +1,1 @@
+"""Backbones: image -> tuple of feature maps, one per level. One architecture per file."""

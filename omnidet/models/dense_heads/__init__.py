@@ -1,0 +1,1 @@
+"""Dense heads: a folder for each family, with one driver each."""

@@ -1,0 +1,65 @@
+"""Detectors with one stage: backbone, neck, dense head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from omnidet.registry import BACKBONES, DENSE_HEADS, DETECTORS, NECKS
+from omnidet.structures import ImageMeta, Result, Targets
+
+Cfg = Mapping[str, Any]
+
+
+@DETECTORS.register
+class SingleStageDetector(nn.Module):
+    """Backbone, neck and one dense head. Parameters: backbone, neck, bbox_head.
+
+    Args:
+        backbone, neck, bbox_head: the parts.
+        train_cfg, test_cfg: handed to the head where it has none of its own.
+        data_preprocessor: built by `omnidet.data`; images reach the model normalised.
+        init_cfg: pretrained weights of the whole detector, read where they are asked for.
+    """
+
+    def __init__(self, backbone: Cfg, bbox_head: Cfg, neck: Cfg | None = None, train_cfg: Cfg | None = None,
+                 test_cfg: Cfg | None = None, data_preprocessor: Cfg | None = None,
+                 init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
+        super().__init__()
+        self.backbone = BACKBONES.build(backbone)
+        self.neck = None if neck is None else NECKS.build(neck)
+        self.bbox_head = DENSE_HEADS.build(bbox_head, train_cfg=train_cfg, test_cfg=test_cfg)
+
+    def extract_feat(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) normalised images -> one (B, C, H_l, W_l) for each level."""
+        feats = self.backbone(images)
+        return feats if self.neck is None else self.neck(feats)
+
+    def loss(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """{name: scalar} for a batch of normalised images."""
+        return self.bbox_head.loss(self.extract_feat(images), targets)
+
+    def predict(self, images: Tensor, metas: Sequence[ImageMeta], rescale: bool = True) -> list[Result]:
+        """The detections of each image, in pixels of its file where `rescale`."""
+        return self.bbox_head.predict(self.extract_feat(images), metas, rescale)
+
+    def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """As `loss`: what wrappers such as DistributedDataParallel call."""
+        return self.loss(images, targets)
+
+
+@DETECTORS.register
+class RTMDet(SingleStageDetector):
+    """RTMDet (arXiv:2212.07784).
+
+    Args:
+        use_syncbn: accepted as configs carry it; `norm_cfg` says which norm is built.
+        The others: see `SingleStageDetector`.
+    """
+
+    def __init__(self, backbone: Cfg, bbox_head: Cfg, neck: Cfg | None = None, train_cfg: Cfg | None = None,
+                 test_cfg: Cfg | None = None, data_preprocessor: Cfg | None = None,
+                 init_cfg: Cfg | Sequence[Cfg] | None = None, use_syncbn: bool = True) -> None:
+        super().__init__(backbone, bbox_head, neck, train_cfg, test_cfg, data_preprocessor, init_cfg)

@@ -1,0 +1,1 @@
+"""Necks: feature maps -> feature maps. One architecture per file."""

@@ -1,0 +1,25 @@
+"""How well boxes overlap, by the names that an assigner's `iou_calculator` knows."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from omnidet.ops.boxes import pairwise_iou
+from omnidet.registry import IOU_CALCULATORS
+
+
+@IOU_CALCULATORS.register
+class BboxOverlaps2D:
+    """IoU of axis-aligned boxes.
+
+    Args:
+        scale: accepted as configs carry it.
+        dtype: accepted as configs carry it.
+    """
+
+    def __init__(self, scale: float = 1.0, dtype: str | None = None) -> None:
+        self.scale, self.dtype = scale, dtype
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """(..., N, 4), (..., M, 4) -> (..., N, M) in 0..1."""
+        return pairwise_iou(a, b)

@@ -1,0 +1,1 @@
+"""Losses, as modules under the names that configs know."""

@@ -1,0 +1,88 @@
+"""From scores and boxes at every prior to the detections of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from omnidet.errors import ConfigError
+from omnidet.ops.nms import batched_nms
+from omnidet.structures import ImageMeta, Result
+
+Decode = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class GridPostprocess:
+    """A grid head's `test_cfg`, and what it asks for.
+
+    Attributes:
+        nms_pre: the most candidates (prior and class) that each level of an image hands on; all where not positive.
+        min_bbox_size: the side in pixels that a box must exceed; negative keeps every box.
+        score_thr: the score that a candidate must exceed.
+        nms: what suppresses overlapping boxes: `dict(type='nms', iou_threshold=...)`; nothing where None.
+        max_per_img: the most detections of an image; all where not positive.
+    """
+
+    nms_pre: int = -1
+    min_bbox_size: float = -1
+    score_thr: float = 0.0
+    nms: Mapping[str, Any] | None = None
+    max_per_img: int = -1
+
+    def __post_init__(self) -> None:
+        if self.nms is not None and 'type' not in self.nms:
+            raise ConfigError("test_cfg.nms needs a type, such as dict(type='nms', iou_threshold=0.6); "
+                              f'found {dict(self.nms)}')
+
+    def __call__(self, scores: Tensor, deltas: Tensor, level_sizes: Sequence[int], decode: Decode,
+                 metas: Sequence[ImageMeta], rescale: bool) -> list[Result]:
+        """The detections of each image.
+
+        Args:
+            scores: (B, N, K) in 0..1.
+            deltas: (B, N, R), what `decode` takes.
+            level_sizes: how many of the N priors each level has.
+            decode: (indices (M,) of priors, deltas (M, R), (h, w) to clip to) -> boxes (M, 4) in the batch's pixels.
+            metas: B, for the size to clip to and the way back to the file's pixels.
+            rescale: give boxes in pixels of the file, not of the batch.
+        """
+        return [self._image(s, d, level_sizes, decode, meta, rescale)
+                for s, d, meta in zip(scores, deltas, metas, strict=True)]
+
+    def _image(self, scores: Tensor, deltas: Tensor, level_sizes: Sequence[int], decode: Decode, meta: ImageMeta,
+               rescale: bool) -> Result:
+        K = scores.shape[-1]
+        best, at, start = [], [], 0
+        for size, level in zip(level_sizes, scores.split(list(level_sizes)), strict=True):
+            flat = level.flatten()
+            index = (flat > self.score_thr).nonzero()[:, 0]
+            kept = flat[index]
+            if 0 < self.nms_pre < len(kept):
+                kept, order = kept.topk(self.nms_pre)
+                index = index[order]
+            best.append(kept)
+            at.append(index + start * K)
+            start += size
+        score, index = torch.cat(best), torch.cat(at)
+        prior, label = torch.div(index, K, rounding_mode='floor'), index % K
+        boxes = decode(prior, deltas[prior].float(), deltas.new_tensor(meta.img_shape, dtype=torch.float32))
+        return self._finish(boxes, score.float(), label, meta, rescale)
+
+    def _finish(self, boxes: Tensor, scores: Tensor, labels: Tensor, meta: ImageMeta, rescale: bool) -> Result:
+        if rescale:
+            boxes = boxes / boxes.new_tensor([*meta.scale_factor, *meta.scale_factor])
+        if self.min_bbox_size >= 0:
+            large = (boxes[:, 2:] - boxes[:, :2] > self.min_bbox_size).all(-1)
+            boxes, scores, labels = boxes[large], scores[large], labels[large]
+        if self.nms is None:
+            keep = scores.argsort(descending=True)
+        else:
+            keep = batched_nms(boxes, scores, labels, **self.nms)
+        if self.max_per_img > 0:
+            keep = keep[:self.max_per_img]
+        return Result(boxes[keep], scores[keep], labels[keep])
