@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         the exit status: 0, or 2 for an error of the user's, 1 for a bug of ours, 130 after Ctrl-C.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = list(sys.argv[1:] if argv is None else argv) or ['--help']
     show_traceback = '--traceback' in argv
     try:
         args = parse(argv)
