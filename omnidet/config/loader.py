@@ -1,0 +1,255 @@
+"""Reads a config file with all that it inherits, in the three forms that configs are written in."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import re
+import tokenize
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omnidet.config.documents import parse_json, parse_yaml
+from omnidet.config.interpreter import BASE, FAILURES, Interpreter, failure, substitute
+from omnidet.config.merge import combine, own
+from omnidet.config.meter import MAX_BYTES, Meter, Refusal
+from omnidet.config.nodes import Config, ConfigDict, Origins
+from omnidet.config.overrides import override
+from omnidet.config.resolve import SUFFIXES, find_base, find_config, is_file
+from omnidet.errors import ConfigError, did_you_mean
+
+MAX_BASES = 50      # of files that inherit from one another
+_ENVIRONMENT = re.compile(r'''\{\{\s*['"]?\$(\w+)(?:\s*:\s*([^{}\n]*?))?\s*['"]?\s*\}\}''')
+_BASE_ITEM = re.compile(r'''\{\{\s*_base_\.([\w.]+)\s*\}\}''')
+
+
+def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] | None = None, trust: bool = False) -> Config:
+    """Read a config file and everything that it inherits.
+
+    Args:
+        path: a file (.py, .json, .yaml), or the name of a config of our zoo (`rtmdet/rtmdet_tiny`).
+        overrides: what to change then: `['model.neck.out_channels=96', ...]` or `{'model.neck.out_channels': 96}`.
+        trust: execute Python files instead of evaluating them as data. They may then do anything.
+
+    Returns:
+        The experiment: dicts with attribute access, lists, tuples, numbers, texts, None. It knows where each value was written.
+
+    Raises:
+        ConfigError: there is no such file, it is damaged, or it asks for what a config may not do.
+    """
+    loader = _Loader(trust)
+    file = find_config(path)
+    cfg = loader.load(file)
+    if overrides:
+        override(cfg, overrides, loader.origins, loader.meter)
+    return Config(cfg, str(file), loader.origins.table(cfg))
+
+
+class _Loader:
+    """One call of `load_config`: its budget, the origins of all values, and the files that are being read."""
+
+    def __init__(self, trust: bool) -> None:
+        self.trust = trust
+        self.meter = Meter()
+        self.origins = Origins()
+        self.open: list[Path] = []
+        self.imports: dict[Path, dict[str, Any]] = {}      # the classes that each file imports: `read_base` hands them on
+
+    def load(self, file: Path) -> ConfigDict:
+        """The experiment that `file` describes.
+
+        Raises:
+            ConfigError: as `load_config`.
+        """
+        key = file.resolve()
+        if key in self.open:
+            raise ConfigError(f'{file} inherits from itself: {" -> ".join(p.name for p in [*self.open, key])}')
+        if len(self.open) >= MAX_BASES:
+            raise ConfigError(f'{file}: more than {MAX_BASES} files inherit from one another')
+        self.open.append(key)
+        reader = {'.py': self._python, '.json': self._document, '.yaml': self._document, '.yml': self._document}.get(file.suffix)
+        if reader is None:
+            raise ConfigError(f'{file}: a config is a file with one of the extensions {", ".join(SUFFIXES)}')
+        try:
+            cfg = reader(file)
+        except (*FAILURES, OSError) as e:
+            raise ConfigError(f'{file}: {failure(e)}') from None
+        self.open.pop()
+        _warn_if_deprecated(file, cfg.pop('_deprecation_', None))
+        return cfg
+
+    def _python(self, file: Path) -> ConfigDict:
+        tree = _parse(file, _with_environment(_read(file), file))
+        variables = _variables(file)
+        names = self._base_names(file, tree, variables)
+        base = self._bases(file, names)
+        if self.trust:
+            from omnidet.config.trusted import execute
+            values = execute(tree, file, base, variables, self.origins, lambda node: self._read_base(file, node))
+        else:
+            interpreter = Interpreter(str(file), self.meter, self.origins, base if names else None, variables,
+                                      lambda node: self._read_base(file, node))
+            values = interpreter.run(tree)
+            self.imports[file] = interpreter.imports
+        return self._inherit(file, values, base)
+
+    def _inherit(self, file: Path, values: dict[str, Any], base: ConfigDict) -> ConfigDict:
+        try:
+            child = own(values, self.origins, self.meter)
+            combine(child, base, self.origins)
+        except Refusal as e:
+            raise ConfigError(f'{file}: {e}') from None
+        return base
+
+    def _bases(self, file: Path, names: Sequence[str]) -> ConfigDict:
+        """What the files called `names` hold together; none may repeat a key of another."""
+        base, first = ConfigDict(), {}
+        for name in names:
+            path = self._locate(file, name)
+            for key, value in (part := self.load(path)).items():
+                if key in base:
+                    raise ConfigError(f'{file}: {key!r} is in two of the files that it inherits from, {first[key]} and {path}')
+                dict.__setitem__(base, key, value)
+                first[key] = path
+            self.origins.inherit(base, part)
+        return base
+
+    def _locate(self, file: Path, name: str) -> Path:
+        try:
+            return find_base(name, file)
+        except ConfigError as e:
+            raise ConfigError(f'{file}: {BASE}: {e}') from None
+
+    def _base_names(self, file: Path, tree: ast.Module, variables: dict[str, str]) -> list[str]:
+        for statement in tree.body:
+            if isinstance(statement, ast.Assign) and any(isinstance(t, ast.Name) and t.id == BASE for t in statement.targets):
+                value = Interpreter(str(file), self.meter, self.origins, variables=variables).evaluate(statement.value)
+                return _names(value, f'{file}:{statement.lineno}')
+        return []
+
+    def _read_base(self, file: Path, node: ast.ImportFrom) -> dict[str, Any]:
+        """The names that `from .a.b import x, y` brings inside `with read_base():`."""
+        path = _module_file(file, node)
+        cfg = self.load(path)
+        known = {**self.imports.get(path, {}), **cfg}
+        out: dict[str, Any] = {}
+        for alias in node.names:
+            if alias.name == '*':
+                out.update((k, v) for k, v in known.items() if not str(k).startswith('_'))
+            elif alias.name in known:
+                out[alias.asname or alias.name] = known[alias.name]
+            else:
+                raise Refusal(f'{path} defines no {alias.name!r}{did_you_mean(alias.name, known)}')
+        return out
+
+    def _document(self, file: Path) -> ConfigDict:
+        text = substitute(_with_environment(_read(file), file), _variables(file))
+        reads: dict[str, str] = {}
+
+        def stand_in(match: re.Match[str]) -> str:
+            reads[token := f'_base_item_{len(reads)}_'] = match[1]
+            around = match.string[max(match.start() - 1, 0):match.start()] in ('"', "'")
+            return token if around else f'"{token}"'
+        text = _BASE_ITEM.sub(stand_in, text)
+        parse = parse_json if file.suffix == '.json' else parse_yaml
+        values = parse(text, file, self.origins, self.meter)
+        base = self._bases(file, _names(values.pop(BASE, []), str(file)))
+        return self._inherit(file, self._put_back(values, reads, base, file), base)
+
+    def _put_back(self, value: Any, reads: dict[str, str], base: ConfigDict, file: Path) -> Any:
+        if isinstance(value, dict):
+            for k, v in value.items():
+                value[k] = self._put_back(v, reads, base, file)
+        elif isinstance(value, list):
+            value[:] = [self._put_back(v, reads, base, file) for v in value]
+        elif isinstance(value, str) and value in reads:
+            out: Any = base
+            for part in reads[value].split('.'):
+                try:
+                    out = out[int(part)] if isinstance(out, (list, tuple)) else out[part]
+                except (KeyError, IndexError, TypeError, ValueError):
+                    raise ConfigError(f'{file}: {BASE}.{reads[value]}: there is no {part!r}') from None
+            return out
+        return value
+
+
+def _names(value: Any, where: str) -> list[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
+        raise ConfigError(f'{where}: {BASE} is the path of a file, or a list of paths')
+    return list(names)
+
+
+def _module_file(file: Path, node: ast.ImportFrom) -> Path:
+    """The config file that an import names: `from ..a.b import` is `../a/b.py`, `mmdet.configs.a.b` is in the zoo."""
+    parts = (node.module or '').split('.')
+    if node.level:
+        folder = file.parent
+        for _ in range(node.level - 1):
+            folder = folder / '..'
+        path = folder.joinpath(*parts).with_suffix('.py')
+        if is_file(path):
+            return path
+        raise Refusal(f'there is no file {path} to inherit from')
+    if parts[1:2] == ['configs']:
+        parts = parts[2:]
+    return find_config('mmdet::' + '/'.join(parts))
+
+
+def _read(file: Path) -> str:
+    """The text of a file, in the encoding that it declares (UTF-8 where it does not).
+
+    Raises:
+        ConfigError: it cannot be read, or is no text.
+    """
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise ConfigError(f'{file} has more than {MAX_BYTES} bytes; that is no config')
+        data = file.read_bytes()
+        encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0] if file.suffix == '.py' else 'utf-8-sig'
+        text = data.decode(encoding)
+    except OSError as e:
+        raise ConfigError(f'{file} cannot be read: {e.strerror or e}') from None
+    except (UnicodeDecodeError, SyntaxError, LookupError) as e:
+        raise ConfigError(f'{file} is no text in the encoding that it should have: {e}') from None
+    if '\0' in text:
+        raise ConfigError(f'{file} is no text: it holds zero bytes')
+    return text.replace('\r\n', '\n').replace('\r', '\n')
+
+
+def _parse(file: Path, text: str) -> ast.Module:
+    # `{{ _base_.a.0 }}` is no Python, but `_base_.a[0]` is
+    text = _BASE_ITEM.sub(lambda m: '{{_base_.' + re.sub(r'\.(\d+)(?=\.|$)', r'[\1]', m[1]) + '}}', text)
+    try:
+        return ast.parse(text, str(file))
+    except SyntaxError as e:
+        raise ConfigError(f'{file}:{e.lineno or 1}: this is no Python: {e.msg}') from None
+    except (ValueError, RecursionError, MemoryError) as e:
+        raise ConfigError(f'{file}: this is no Python, or is nested too deep: {e}') from None
+
+
+def _variables(file: Path) -> dict[str, str]:
+    path = file.resolve()
+    return {'fileDirname': path.parent.as_posix(), 'fileBasename': path.name, 'fileBasenameNoExtension': path.stem,
+            'fileExtname': path.suffix}
+
+
+def _with_environment(text: str, file: Path) -> str:
+    """`text` with `{{$NAME:default}}` replaced by environment variables."""
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1], match[2])
+        if found is None:
+            line = text.count('\n', 0, match.start()) + 1
+            raise ConfigError(f'{file}:{line}: the environment variable {match[1]} is not set, and no default is given')
+        return found
+    return _ENVIRONMENT.sub(value, text)
+
+
+def _warn_if_deprecated(file: Path, note: Any) -> None:
+    if isinstance(note, Mapping):
+        import warnings
+        use = f'; use {note["expected"]}' if 'expected' in note else ''
+        more = f' (see {note["reference"]})' if 'reference' in note else ''
+        warnings.warn(f'{file} is deprecated{use}{more}', stacklevel=2)

@@ -1,0 +1,53 @@
+"""How much work and memory the evaluation of a config may take; a file that asks for more is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omnidet.config.nodes import children
+
+MAX_STEPS = 1_000_000      # one literal, one name, one call is one step; the largest config of MMDetection's zoo takes 17,000
+MAX_TEXT = 1_000_000       # characters in one string
+MAX_BITS = 4096            # of an integer
+MAX_DEPTH = 100            # of expressions in a file, and of dicts and lists in a value
+MAX_BYTES = 4_000_000      # of a file
+
+
+class Refusal(Exception):
+    """The reason why something in a config is refused; whoever knows file and line makes a ConfigError of it."""
+
+
+class Meter:
+    """Counts what is left of the work that one config, with all that it inherits, may take."""
+
+    def __init__(self, steps: int = MAX_STEPS) -> None:
+        self.left = steps
+
+    def charge(self, steps: int = 1) -> None:
+        """Take `steps` from what is left.
+
+        Raises:
+            Refusal: there is not enough left.
+        """
+        self.left -= steps
+        if self.left < 0:
+            raise Refusal(f'this takes more than the {MAX_STEPS} steps that a config may')
+
+    def text(self, length: int) -> None:
+        """Ask for a string of `length` characters before it is made."""
+        if length > MAX_TEXT:
+            raise Refusal(f'this makes a text of {length} characters; {MAX_TEXT} are allowed')
+        self.charge(1 + length // 16)
+
+    def walk(self, value: Any, depth: int = 0) -> None:
+        """Charge what it takes to visit all of `value`, parts that occur several times each time (copy, compare, print)."""
+        self.charge()
+        if depth > MAX_DEPTH:
+            raise Refusal(f'dicts and lists are nested more than {MAX_DEPTH} deep, or contain themselves')
+        if isinstance(value, (dict, list, tuple)):
+            for _, item in children(value):
+                self.walk(item, depth + 1)
+        elif isinstance(value, (set, frozenset)):
+            self.charge(len(value))
+        elif isinstance(value, str):
+            self.charge(len(value) // 16)
