@@ -1,0 +1,311 @@
+"""Checkpoints: read without trust, matched to a model by name, written whole or not at all.
+
+The layout is MMEngine's: `state_dict`, `meta`, `optimizer`, `param_schedulers`, `ema_state_dict`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import tarfile
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from omnidet.engine import unpickle
+from omnidet.errors import CheckpointError, TrainingError
+from omnidet.files import written_whole
+
+State = Mapping[str, Tensor]
+LAYOUTS = ('state_dict', 'model', 'model_state_dict', 'module', 'params')
+"""The keys under which projects keep a model's weights."""
+
+
+def load_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
+    """Read a checkpoint on the CPU.
+
+    Args:
+        path: a torch file of any age, or a `.safetensors` file.
+        trust: let the file run code (a pickle of unknown classes); only for files whose author you trust.
+
+    Returns:
+        What the file holds, with at least `state_dict` and `meta`; `meta['dataset_meta']` has `classes` where known.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, no checkpoint, or would run code.
+    """
+    path = Path(path)
+    head = _first_bytes(path)
+    if path.suffix == '.safetensors':
+        content: Any = _read_safetensors(path)
+    else:
+        _check_kind(path, head)
+        content = _read_torch(path, trust)
+    return _normalised(content, path)
+
+
+def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+    """Write a checkpoint; an older file of the same name is replaced at once when all is written.
+
+    Raises:
+        TrainingError: the disk is full, or the folder cannot be written; the older file stays.
+    """
+    path = Path(path)
+    try:
+        with written_whole(path) as temporary, temporary.open('wb') as f:
+            torch.save(dict(checkpoint), f)
+            f.flush()
+            os.fsync(f.fileno())
+    except (OSError, RuntimeError) as e:
+        number = _os_error(e)
+        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        why = 'the disk is full' if full else f'it cannot be written ({os.strerror(number) if number else e})'
+        raise TrainingError(f'{path}: {why}; the checkpoint is not saved. Make room, then go on from the last '
+                            f'checkpoint in {path.parent} with --resume') from e
+
+
+@dataclass
+class LoadReport:
+    """How a checkpoint's names met a model's.
+
+    Attributes:
+        source: where the weights came from.
+        matched: how many tensors were taken over.
+        missing: names of the model that the checkpoint lacks; they keep their values.
+        unexpected: names of the checkpoint that the model lacks.
+        mismatched: {name: (shape in the checkpoint, shape in the model)}.
+        note: what the mismatches mean, in words.
+    """
+
+    source: str
+    matched: int = 0
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    note: str = ''
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.mismatched)
+
+    def __str__(self) -> str:
+        lines = [f'{self.source}: {self.matched} tensors loaded']
+        if self.note:
+            lines.append(self.note)
+        shapes = [f'{k} {a} for {b}' for k, (a, b) in self.mismatched.items()]
+        for what, names in (('of another shape (file for model)', shapes), ('missing in the file', self.missing),
+                            ('in the file only', self.unexpected)):
+            if names:
+                lines.append(f'  {len(names)} {what}: {", ".join(names[:3])}{", ..." if len(names) > 3 else ""}')
+        return '\n'.join(lines)
+
+
+def load_weights(model: nn.Module, state: State, source: str, strict: bool = False) -> LoadReport:
+    """Copy the tensors of `state` into `model` where name and shape agree.
+
+    Prefixes that wrappers add (`module.`, `_orig_mod.`, `model.`) are taken off, and the `ema_*` names of
+    MMDetection 2.x are understood.
+
+    Args:
+        model: changed in place.
+        state: names and tensors.
+        source: what a message calls the checkpoint.
+        strict: raise when a tensor of the model gets no value.
+
+    Raises:
+        CheckpointError: nothing matches, or with `strict` not everything does.
+    """
+    own = model.state_dict()
+    state = _renamed(state, own)
+    report = LoadReport(source)
+    taken: dict[str, Tensor] = {}
+    for name, value in own.items():
+        if name not in state:
+            if not name.endswith('num_batches_tracked'):
+                report.missing.append(name)
+        elif state[name].shape != value.shape:
+            report.mismatched[name] = (tuple(state[name].shape), tuple(value.shape))
+        else:
+            taken[name] = state[name]
+    report.unexpected = [k for k in state if k not in own and not k.startswith('data_preprocessor.')]
+    report.matched = len(taken)
+    report.note = _class_note(model, report.mismatched)
+    if not taken:
+        raise CheckpointError(f'{source}: not one of its {len(state)} tensors fits the model. It has names like '
+                              f'{_examples(state)}, the model like {_examples(own)}: is it made for another config?')
+    if strict and not report.complete:
+        raise CheckpointError(str(report))
+    model.load_state_dict(taken, strict=False)
+    return report
+
+
+def load_pretrained(model: nn.Module, cfg: Mapping[str, Any], where: str = 'model') -> list[LoadReport]:
+    """Give each part the weights that its `init_cfg=dict(type='Pretrained', checkpoint=...)` names.
+
+    Args:
+        model: built from `cfg`; changed in place.
+        cfg: the config of the model; its parts are looked for under the same names in the model.
+        where: what a message calls `cfg`.
+
+    Raises:
+        CheckpointError: a file that is not there; the message says how to go on without it.
+    """
+    reports = []
+    init = cfg.get('init_cfg')
+    for one in init if isinstance(init, (list, tuple)) else [init]:
+        if isinstance(one, Mapping) and one.get('type') == 'Pretrained':
+            reports.append(_load_part(model, one, f'{where}.init_cfg'))
+    for key, value in cfg.items():
+        part = getattr(model, key, None)
+        if isinstance(value, Mapping) and isinstance(part, nn.Module):
+            reports += load_pretrained(part, value, f'{where}.{key}')
+    return reports
+
+
+def _load_part(part: nn.Module, init: Mapping[str, Any], where: str) -> LoadReport:
+    source, prefix = str(init.get('checkpoint')), init.get('prefix') or ''
+    if '://' in source or not Path(source).expanduser().is_file():
+        what = 'is not downloaded' if '://' in source else 'is not there'
+        raise CheckpointError(f'{where}: {source} {what}. Name a local file '
+                              f'(--cfg-options {where}.checkpoint=FILE), or train from scratch ({where}=None)')
+    state = load_checkpoint(Path(source).expanduser())['state_dict']
+    if prefix:
+        prefix = prefix.rstrip('.') + '.'
+        state = {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
+        if not state:
+            raise CheckpointError(f'{where}: {source} has no names that begin with {prefix!r}')
+    return load_weights(part, state, source)
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open('rb') as f:
+            head = f.read(512)
+    except OSError as e:
+        raise CheckpointError(f'{path}: cannot be read ({e.strerror or e})') from e
+    if not head:
+        raise CheckpointError(f'{path}: the file is empty; download or copy it again')
+    return head
+
+
+def _check_kind(path: Path, head: bytes) -> None:
+    text = head.lstrip().lower()
+    if text.startswith((b'<!doctype', b'<html', b'<?xml')):
+        raise CheckpointError(f'{path}: this is a web page, not a checkpoint (a download that went wrong?); download it again')
+    if text.startswith(b'version https://git-lfs'):
+        raise CheckpointError(f'{path}: this is a pointer of Git LFS, not the file itself; fetch it with git lfs pull')
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as z:
+            names = {n.rpartition('/')[2] for n in z.namelist()}
+        if 'data.pkl' not in names:
+            raise CheckpointError(f'{path}: a zip file, but not one of torch; unpack it and name the .pth file inside')
+        if 'constants.pkl' in names:
+            raise CheckpointError(f'{path}: a TorchScript program, not a checkpoint; use the .pth file it was made from')
+    elif head.startswith(b'PK'):
+        raise CheckpointError(f'{path}: the file is damaged or not complete (a zip file without its end); download or copy it again')
+    elif not head.startswith(b'\x80') or tarfile.is_tarfile(path):
+        raise CheckpointError(f'{path}: not a file that torch.save wrote')
+
+
+def _read_torch(path: Path, trust: bool) -> Any:
+    reader: Any = pickle if trust else unpickle
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')    # torch's notes on old storage classes concern its own developers
+            return torch.load(path, map_location='cpu', weights_only=False, pickle_module=reader)
+    except unpickle.RefusedError as e:
+        raise CheckpointError(f'{path}: it would make an object of {e.name}, which is not known to be harmless, and may run '
+                              'code. If you trust whoever made the file, read it with --trust (trust=True)') from e
+    except MemoryError as e:
+        raise CheckpointError(f'{path}: it claims more memory than there is; the file is damaged, or made to do harm') from e
+    except Exception as e:
+        reason = f'{type(e).__name__}: {e}'.splitlines()[0][:200]
+        raise CheckpointError(f'{path}: the file is damaged or not complete ({reason}); download or copy it again') from e
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as e:
+        raise CheckpointError(f'{path}: reading this format needs a package: pip install safetensors') from e
+    try:
+        return load_file(path)
+    except SafetensorError as e:
+        raise CheckpointError(f'{path}: the file is damaged or not complete ({e}); download or copy it again') from e
+
+
+def _normalised(content: Any, path: Path) -> dict[str, Any]:
+    """Any known layout as MMEngine's."""
+    if isinstance(content, nn.Module):
+        content = {'state_dict': content.state_dict()}
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path}: holds an object of type {type(content).__name__}, not a dict of weights')
+    key = next((k for k in LAYOUTS if isinstance(content.get(k), (dict, nn.Module))), None)
+    if key is None:
+        state, rest = content, {}
+    else:
+        state, rest = content[key], {k: v for k, v in content.items() if k != key}
+    if isinstance(state, nn.Module):
+        state = state.state_dict()
+    tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise CheckpointError(f'{path}: no weights in it; its keys are {", ".join(map(str, list(content)[:8])) or "none"}')
+    meta = dict(rest['meta']) if isinstance(rest.get('meta'), dict) else {}
+    known = {str(k).lower(): v for k, v in dict(meta.get('dataset_meta') or {}).items()}
+    for name in ('CLASSES', 'PALETTE'):    # MMDetection 2.x
+        if name in meta:
+            known.setdefault(name.lower(), meta[name])
+    return {**rest, 'state_dict': tensors, 'meta': {**meta, 'dataset_meta': known}}
+
+
+def _renamed(state: State, own: State) -> State:
+    """`state` with the wrappers' prefixes off, if more names of the model are found so."""
+    def strip(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in state.items()}
+
+    options = [state, *(strip(p) for p in ('module.', '_orig_mod.', 'model.', 'ema_model.module.'))]
+    best = max(options, key=lambda s: sum(k in own for k in s))
+    flat = {f'ema_{k.replace(".", "_")}': k for k in own}    # MMDetection 2.x keeps a second set beside the averaged weights
+    out = {k: v for k, v in best.items() if k not in flat}
+    for k, v in best.items():
+        if k in flat:
+            out.setdefault(flat[k], v)
+    return out
+
+
+def _class_note(model: nn.Module, mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> str:
+    """In words, when the mismatches come from another number of classes."""
+    modules = dict(model.named_modules())
+    for name, (theirs, mine) in mismatched.items():
+        owner = name
+        while owner:
+            owner = owner.rpartition('.')[0]
+            K = getattr(modules.get(owner), 'num_classes', None)
+            if isinstance(K, int) and theirs[1:] == mine[1:] and len(mine) and K:
+                for extra in (0, 1):    # a softmax has a row for the background
+                    per_class, rest = divmod(mine[0], K + extra)
+                    if not rest and per_class and theirs[0] % per_class == 0 and theirs[0] // per_class > extra:
+                        return (f'the checkpoint is made for {theirs[0] // per_class - extra} classes, the model has {K}: the '
+                                'layers that predict classes are not taken over and start anew')
+    return ''
+
+
+def _examples(state: State) -> str:
+    return ', '.join(repr(k) for k in list(state)[:2]) or 'none'
+
+
+def _os_error(e: BaseException | None) -> int | None:
+    """The number of the system's error behind `e`; torch's writer wraps it in errors of its own."""
+    while e is not None:
+        if isinstance(e, OSError) and e.errno is not None:
+            return e.errno
+        e = e.__cause__ or e.__context__
+    return None
