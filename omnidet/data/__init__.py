@@ -1,0 +1,7 @@
+"""From files on disk to batches: data sets, transforms, samplers and loaders."""
+
+from omnidet.data.collate import collate
+from omnidet.data.load_input import TestPipeline, load_input
+from omnidet.data.preprocess import build_preprocessor
+
+__all__ = ['TestPipeline', 'build_preprocessor', 'collate', 'load_input']
