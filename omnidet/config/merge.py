@@ -83,7 +83,8 @@ def update(target: dict[Any, Any], other: Mapping[Any, Any], origins: Origins) -
     """`target.update(other)`: deep for a `ConfigDict`, as in MMDetection, and flat for a plain dict."""
     for key, value in other.items():
         old = target.get(key)
-        if isinstance(target, ConfigDict) and isinstance(old, ConfigDict) and isinstance(value, dict):
+        deep = isinstance(target, ConfigDict) and isinstance(old, ConfigDict) and isinstance(value, dict)
+        if deep and not value.pop(DELETE, False):
             update(old, value, origins)
         else:
             set_item(target, key, value, origins, other)
