@@ -2,6 +2,7 @@
 
 from omnidet.data.collate import collate
 from omnidet.data.load_input import TestPipeline, load_input
+from omnidet.data.loader import Loader, build_dataset, build_loader
 from omnidet.data.preprocess import build_preprocessor
 
-__all__ = ['TestPipeline', 'build_preprocessor', 'collate', 'load_input']
+__all__ = ['Loader', 'TestPipeline', 'build_dataset', 'build_loader', 'build_preprocessor', 'collate', 'load_input']

@@ -2,5 +2,6 @@
 
 from omnidet.data.datasets.base import BaseDetDataset
 from omnidet.data.datasets.coco import CocoDataset
+from omnidet.data.datasets.wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 
-__all__ = ['BaseDetDataset', 'CocoDataset']
+__all__ = ['BaseDetDataset', 'ClassBalancedDataset', 'CocoDataset', 'ConcatDataset', 'RepeatDataset']

@@ -29,10 +29,10 @@ Results = dict[str, Any]
 class BaseTransform:
     """The class to derive a transform of one's own from; any object with `transform(results)` will do as well."""
 
-    def __call__(self, results: Results) -> Results | None:
+    def __call__(self, results: Results) -> Any:
         return self.transform(results)
 
-    def transform(self, results: Results) -> Results | None:
+    def transform(self, results: Results) -> Any:
         """Change `results` and return it, or return None to drop the image."""
         raise NotImplementedError(f'{type(self).__name__} does not define transform(results)')
 
