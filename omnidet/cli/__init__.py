@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
 
     def unknown(self, known: argparse.Namespace, rest: Sequence[str]) -> NoReturn:
         """Say which of the arguments `rest` is not known, and what stands near it."""
-        parser = getattr(known, 'parser', self)
+        parser: Parser = getattr(known, 'parser', self)
         wrong = next((a for a in rest if a.startswith('-')), rest[0])
         name = wrong.partition('=')[0]
         if wrong.startswith('-'):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """CONFIG and what changes how it is read."""
-    parser.add_argument('config', metavar='CONFIG', help='a config file, or a name of the zoo such as rtmdet/rtmdet_tiny')
+    parser.add_argument('config', metavar='CONFIG',
+                        help='a config file, or a name of the zoo such as rtmdet/rtmdet_tiny')
     parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
                         help='change values of the config: train_dataloader.batch_size=4 model.neck.out_channels=96 '
                              'a.b="[1, 2]" c="dict(d=1)"')

@@ -40,7 +40,7 @@ def check_classes(cfg: Mapping[str, Any], splits: Iterable[str]) -> None:
 
 
 def default_classes(dataset: Mapping[str, Any]) -> tuple[str, ...]:
-    """The classes that a data set takes because its config names none; empty where the config does, or none are known."""
+    """The classes that a data set takes because its config names none; empty where it names some."""
     from omnidet.registry import DATASETS
     metainfo = dataset.get('metainfo') or {}
     if metainfo.get('classes') or metainfo.get('CLASSES') or dataset.get('type') is None:

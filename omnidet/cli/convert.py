@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('root', metavar='SRC', type=Path, help="the data set's folder")
     parser.add_argument('--to', choices=('coco',), default='coco', help='the format to write')
     parser.add_argument('--out', metavar='FILE', type=Path, required=True, help='the json to write')
-    parser.add_argument('--split', default='train', metavar='NAME', help='which part of the set: train, val, test, ... (default: train)')
+    parser.add_argument('--split', default='train', metavar='NAME',
+                        help='which part of the set: train, val, test, ... (default: train)')
     parser.add_argument('--classes', nargs='+', metavar='NAME',
                         help='the classes to keep, in the order of their labels; all that occur, by default')
 

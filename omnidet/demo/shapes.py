@@ -36,7 +36,7 @@ class Scene:
     labels: NDArray[np.int64]
 
 
-def render_scene(rng: np.random.Generator, size: int = 192, max_shapes: int = 5) -> Scene:
+def render_scene(rng: np.random.Generator, size: int = 160, max_shapes: int = 8) -> Scene:
     """Draw one picture with one to `max_shapes` shapes that hardly overlap.
 
     Args:
@@ -109,7 +109,7 @@ def outlines(name: str) -> list[NDArray[np.float64]]:
 
 
 def paint(rng: np.random.Generator, image: Image, cover: NDArray[np.float64]) -> Image:
-    """The image with the shape in a colour that stands out from what it covers; its own grain keeps it from flatness."""
+    """The image with the shape, grained too, in a colour that stands out from what it covers."""
     behind = (image * cover[..., None]).sum(axis=(0, 1)) / cover.sum()
     while True:
         colour = rng.uniform(0, 255, 3)
@@ -125,7 +125,7 @@ def cover_box(cover: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], dtype=np.float64)
 
 
-def write_dataset(root: Path, counts: dict[str, int], seed: int = 0, size: int = 192) -> None:
+def write_dataset(root: Path, counts: dict[str, int], seed: int = 0, size: int = 160) -> None:
     """Render a set into `root`: a folder of PNG images for each split and `annotations/<split>.json`.
 
     Args:
