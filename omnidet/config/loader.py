@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from omnidet.config.documents import parse_json, parse_yaml
-from omnidet.config.interpreter import BASE, FAILURES, Interpreter, failure, substitute
+from omnidet.config.expressions import BASE, Evaluator, substitute
+from omnidet.config.interpreter import FAILURES, Interpreter, evaluate, failure
 from omnidet.config.merge import combine, own
 from omnidet.config.meter import MAX_BYTES, Meter, Refusal
 from omnidet.config.nodes import Config, ConfigDict, Origins
@@ -89,10 +90,9 @@ class _Loader:
             from omnidet.config.trusted import execute
             values = execute(tree, file, base, variables, self.origins, lambda node: self._read_base(file, node))
         else:
-            interpreter = Interpreter(str(file), self.meter, self.origins, base if names else None, variables,
-                                      lambda node: self._read_base(file, node))
-            values = interpreter.run(tree)
-            self.imports[file] = interpreter.imports
+            evaluator = Evaluator(str(file), self.meter, self.origins, base if names else None, variables)
+            values = Interpreter(evaluator, lambda node: self._read_base(file, node)).run(tree)
+            self.imports[file] = evaluator.imports
         return self._inherit(file, values, base)
 
     def _inherit(self, file: Path, values: dict[str, Any], base: ConfigDict) -> ConfigDict:
@@ -125,7 +125,7 @@ class _Loader:
     def _base_names(self, file: Path, tree: ast.Module, variables: dict[str, str]) -> list[str]:
         for statement in tree.body:
             if isinstance(statement, ast.Assign) and any(isinstance(t, ast.Name) and t.id == BASE for t in statement.targets):
-                value = Interpreter(str(file), self.meter, self.origins, variables=variables).evaluate(statement.value)
+                value = evaluate(Evaluator(str(file), self.meter, self.origins, variables=variables), statement.value)
                 return _names(value, f'{file}:{statement.lineno}')
         return []
 

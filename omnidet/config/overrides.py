@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omnidet.config.interpreter import FAILURES, Interpreter
+from omnidet.config.expressions import Evaluator
+from omnidet.config.interpreter import FAILURES, evaluate
 from omnidet.config.merge import DELETE, combine, own
 from omnidet.config.meter import Meter, Refusal
 from omnidet.config.nodes import ConfigDict, Origin, Origins, Path, children, dotted
@@ -67,10 +68,9 @@ def parse_value(text: str, key: str, origins: Origins, meter: Meter) -> Any:
             raise ConfigError(f'{SOURCE} {key}={text}: this is no Python value: {getattr(e, "msg", e)}') from None
         return [parse_value(t.strip(), key, origins, meter) for t in text.split(',')] if ',' in text else text
     if structured or isinstance(node, (ast.Constant, ast.UnaryOp)):
-        interpreter = Interpreter(f'{SOURCE} {key}', meter, origins)
-        interpreter.names = _BareWords()
-        interpreter.scopes = [interpreter.names]
-        return interpreter.evaluate(node)
+        evaluator = Evaluator(f'{SOURCE} {key}', meter, origins)
+        evaluator.scopes = [_BareWords()]
+        return evaluate(evaluator, node)
     if isinstance(node, ast.Tuple):
         return [parse_value(ast.get_source_segment(text, item) or '', key, origins, meter) for item in node.elts]
     return text
