@@ -70,7 +70,7 @@ class Registry:
         """
         cls = self.find(name)
         if cls is None:
-            raise ConfigError(f'there is no {self.kind} {name!r}{did_you_mean(name, self.names())}')
+            raise ConfigError(f'there is no {self.kind} {name!r}{did_you_mean(name.rpartition(".")[2], self.names())}')
         return cls
 
     def build(self, cfg: Mapping[str, Any], **defaults: Any) -> Any:

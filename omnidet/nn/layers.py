@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import nn
 
 from omnidet.registry import ACTIVATIONS, CONV_LAYERS, NORM_LAYERS
@@ -32,14 +33,24 @@ class HSigmoid(nn.Module):
         return ((x + self.bias) / self.divisor).clamp(self.min_value, self.max_value)
 
 
+class SiLU(nn.SiLU):
+    """x * sigmoid(x); in place only where no gradient is recorded, as its backward pass would have to keep a copy."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.silu(x, inplace=self.inplace and not x.requires_grad)
+
+
 for _name, _layer in {'Conv1d': nn.Conv1d, 'Conv2d': nn.Conv2d, 'Conv3d': nn.Conv3d, 'Conv': nn.Conv2d}.items():
     CONV_LAYERS.register(_layer, _name)
 for _name, _norm in {'BN': nn.BatchNorm2d, 'BN1d': nn.BatchNorm1d, 'BN2d': nn.BatchNorm2d, 'BN3d': nn.BatchNorm3d,
                      'SyncBN': _sync_batch_norm, 'GN': nn.GroupNorm, 'LN': nn.LayerNorm, 'IN': nn.InstanceNorm2d,
-                     'IN2d': nn.InstanceNorm2d}.items():
+                     'IN2d': nn.InstanceNorm2d,
+                     # the names of torch's classes, as configs in the pure-Python form have them
+                     'BatchNorm2d': nn.BatchNorm2d, 'SyncBatchNorm': _sync_batch_norm, 'GroupNorm': nn.GroupNorm,
+                     'LayerNorm': nn.LayerNorm, 'InstanceNorm2d': nn.InstanceNorm2d}.items():
     NORM_LAYERS.register(_norm, _name)
 for _name, _act in {'ReLU': nn.ReLU, 'ReLU6': nn.ReLU6, 'LeakyReLU': nn.LeakyReLU, 'PReLU': nn.PReLU, 'ELU': nn.ELU,
-                    'GELU': nn.GELU, 'SiLU': nn.SiLU, 'Swish': nn.SiLU, 'Mish': nn.Mish, 'Sigmoid': nn.Sigmoid,
+                    'GELU': nn.GELU, 'SiLU': SiLU, 'Swish': SiLU, 'Mish': nn.Mish, 'Sigmoid': nn.Sigmoid,
                     'Tanh': nn.Tanh, 'Hardswish': nn.Hardswish, 'HSwish': nn.Hardswish, 'HSigmoid': HSigmoid}.items():
     ACTIVATIONS.register(_act, _name)
 
@@ -60,16 +71,12 @@ def build_norm(cfg: Mapping[str, Any], channels: int) -> tuple[str, nn.Module]:
     """
     options = dict(cfg)
     requires_grad = options.pop('requires_grad', True)
-    kind = str(cfg.get('type'))
-    if kind == 'GN':
-        norm = NORM_LAYERS.build(options, num_channels=channels)
-    elif kind == 'LN':
-        norm = NORM_LAYERS.build(options, normalized_shape=channels)
-    else:
-        norm = NORM_LAYERS.build(options, num_features=channels)
+    layer = NORM_LAYERS.get(str(cfg.get('type')))
+    name = {nn.GroupNorm: 'gn', nn.LayerNorm: 'ln', nn.InstanceNorm2d: 'in'}.get(layer, 'bn')    # type: ignore[call-overload]
+    width = {'gn': 'num_channels', 'ln': 'normalized_shape'}.get(name, 'num_features')
+    norm = NORM_LAYERS.build(options, **{width: channels})
     for p in norm.parameters():
         p.requires_grad = requires_grad
-    name = next((n for n in ('gn', 'ln', 'in') if kind.lower().startswith(n)), 'bn')
     return name, norm
 
 
