@@ -1,0 +1,149 @@
+"""Detections and ground truth on an image: boxes, masks, and labels that can be read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from omnidet.structures import Result
+from omnidet.visualization.colors import Color, color_of
+from omnidet.visualization.labels import Label, draw_labels, font_size
+
+Picture = NDArray[np.uint8]
+MASK_OPACITY = 0.4
+
+
+def draw(image: Picture, result: Result, classes: Sequence[str], score_thr: float = 0.3,
+         palette: Sequence[Color] | None = None, truth: dict[str, Any] | None = None) -> Picture:
+    """Draw what a model found.
+
+    Args:
+        image: (H, W, 3) uint8 in BGR, or grey (H, W); left as it is.
+        result: boxes, scores, labels and as the case may be masks, in pixels of `image`.
+        classes: the names of the labels; a label beyond them is shown by its number.
+        score_thr: the lowest score that is drawn.
+        palette: (R, G, B) of each class; by default distinct colours that depend on the label alone.
+        truth: `boxes` (G, 4) xyxy and `labels` (G,) to compare with, drawn dashed beneath.
+
+    Returns:
+        (H, W, 3) uint8 in BGR.
+    """
+    canvas = bgr_copy(image)
+    if truth is not None:
+        canvas = draw_truth(canvas, truth['boxes'], truth.get('labels'), classes, palette, names=False)
+    scores = _numpy(result.scores).astype(float)
+    keep = np.flatnonzero(scores >= score_thr)
+    boxes, labels, scores = _numpy(result.boxes)[keep].astype(float), _numpy(result.labels)[keep], scores[keep]
+    colors = [color_of(int(label), palette) for label in labels]
+    big_first = np.argsort(-_areas(boxes), kind='stable')    # what is small stays visible on what is large
+    if result.masks is not None:
+        masks = _numpy(result.masks)[keep].astype(bool)
+        for i in big_first:
+            _paint_mask(canvas, masks[i], colors[i])
+    picture = Image.fromarray(canvas[..., ::-1])
+    pen = ImageDraw.Draw(picture, 'RGBA')
+    width = line_width(canvas)
+    for i in big_first:
+        _box(pen, boxes[i], colors[i], width)
+    tags = [Label(tuple(boxes[i]), f'{_name(classes, labels[i])} {scores[i]:.2f}', _name(classes, labels[i]), colors[i])
+            for i in np.argsort(-scores, kind='stable')]
+    draw_labels(pen, tags, picture.size, font_size(picture.size))
+    return np.ascontiguousarray(np.asarray(picture)[..., ::-1])
+
+
+def draw_truth(image: Picture, boxes: Any, labels: Any = None, classes: Sequence[str] = (),
+               palette: Sequence[Color] | None = None, names: bool = True) -> Picture:
+    """Draw annotated boxes, dashed in black and white so that they differ from whatever a model found.
+
+    Args:
+        image: (H, W, 3) uint8 in BGR, or grey (H, W); left as it is.
+        boxes: (G, 4) xyxy in pixels of `image`.
+        labels: (G,), or None.
+        classes, palette: see `draw`.
+        names: write the classes' names.
+    """
+    picture = Image.fromarray(bgr_copy(image)[..., ::-1])
+    pen = ImageDraw.Draw(picture, 'RGBA')
+    array = _numpy(boxes).astype(float).reshape(-1, 4)
+    width = line_width(np.asarray(picture))
+    for box in array:
+        _dashed_box(pen, box, width)
+    if names and labels is not None:
+        tags = [Label(tuple(box), _name(classes, label), _name(classes, label), color_of(int(label), palette))
+                for box, label in zip(array, _numpy(labels), strict=True)]
+        draw_labels(pen, tags, picture.size, font_size(picture.size))
+    return np.ascontiguousarray(np.asarray(picture)[..., ::-1])
+
+
+def line_width(image: Picture) -> int:
+    """Pixels: 2 at 640 x 480, in proportion to the image's side."""
+    return max(1, round(math.sqrt(image.shape[0] * image.shape[1]) / 320))
+
+
+def _box(pen: ImageDraw.ImageDraw, box: NDArray[np.float64], color: Color, width: int) -> None:
+    """A rectangle between two faint dark lines, which set it off from a ground of its own colour."""
+    x1, y1, x2, y2 = _corners(box)
+    width = max(1, min(width, round(min(x2 - x1, y2 - y1) / 8)))    # a small box is not all line
+    pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=(0, 0, 0, 110), width=1)
+    if min(x2 - x1, y2 - y1) > 2 * width + 2:
+        pen.rectangle((x1 + width, y1 + width, x2 - width, y2 - width), outline=(0, 0, 0, 70), width=1)
+    pen.rectangle((x1, y1, x2, y2), outline=color, width=width)
+
+
+def _dashed_box(pen: ImageDraw.ImageDraw, box: NDArray[np.float64], width: int) -> None:
+    x1, y1, x2, y2 = _corners(box)
+    dash = 4 * width
+    pen.rectangle((x1, y1, x2, y2), outline=(0, 0, 0, 200), width=width)
+    for x in range(x1, x2 + 1, 2 * dash):
+        end = min(x + dash, x2)
+        pen.rectangle((x, y1, end, min(y1 + width - 1, y2)), fill=(255, 255, 255))
+        pen.rectangle((x, max(y2 - width + 1, y1), end, y2), fill=(255, 255, 255))
+    for y in range(y1, y2 + 1, 2 * dash):
+        end = min(y + dash, y2)
+        pen.rectangle((x1, y, min(x1 + width - 1, x2), end), fill=(255, 255, 255))
+        pen.rectangle((max(x2 - width + 1, x1), y, x2, end), fill=(255, 255, 255))
+
+
+def _paint_mask(canvas: Picture, mask: NDArray[np.bool_], color: Color) -> None:
+    """Tint a mask and draw its outline, in place."""
+    pixels = np.ascontiguousarray(mask, np.uint8)
+    x, y, w, h = cv2.boundingRect(pixels)
+    if not w:
+        return
+    part, inside = canvas[y:y + h, x:x + w], mask[y:y + h, x:x + w]
+    bgr = np.array(color[::-1], np.float32)
+    part[inside] = (part[inside] * (1 - MASK_OPACITY) + bgr * MASK_OPACITY).astype(np.uint8)
+    outlines, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, outlines, -1, bgr.tolist(), max(1, line_width(canvas) // 2), cv2.LINE_AA)
+
+
+def _corners(box: NDArray[np.float64]) -> tuple[int, int, int, int]:
+    """Whole pixels, in order and near the canvas whatever the box holds."""
+    x1, y1, x2, y2 = (round(float(v)) for v in np.nan_to_num(box, posinf=1e5, neginf=-1e5).clip(-1e5, 1e5))
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+
+
+def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)
+
+
+def _name(classes: Sequence[str], label: Any) -> str:
+    return str(classes[int(label)]) if 0 <= int(label) < len(classes) else str(int(label))
+
+
+def _numpy(values: Any) -> NDArray[Any]:
+    """A tensor on any device, an array or a list, as an array."""
+    return values.detach().cpu().numpy() if hasattr(values, 'detach') else np.asarray(values)
+
+
+def bgr_copy(image: Picture) -> Picture:
+    """A copy with three channels, of an image with one, three or four."""
+    if image.ndim == 2:
+        image = image[..., None]
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image[..., :3], np.uint8, order='C')
