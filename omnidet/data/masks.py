@@ -75,8 +75,12 @@ class PolygonMasks:
     def crop(self, bbox: Sequence[int] | np.ndarray) -> PolygonMasks:
         """What lies inside the box `bbox` (4,) xyxy, seen from its corner; the box is cut to the image first."""
         x1, y1, x2, y2 = _inside(bbox, self.height, self.width)
-        w, h = max(x2 - x1, 1), max(y2 - y1, 1)
-        masks = [[p for part in parts if len(p := clip_polygon(part - np.resize([x1, y1], part.shape), w, h))]
+        return self.shift(-x1, -y1, (max(y2 - y1, 1), max(x2 - x1, 1)))
+
+    def shift(self, x: float, y: float, out_shape: tuple[int, int]) -> PolygonMasks:
+        """Moved by (x, y) pixels into an image of `out_shape` (h, w), and cut at its border."""
+        h, w = out_shape
+        masks = [[cut for part in parts if len(cut := clip_polygon(part.reshape(-1, 2) + (x, y), w, h))]
                  for parts in self.masks]
         return PolygonMasks(masks, h, w)
 
@@ -86,9 +90,8 @@ class PolygonMasks:
 
     def translate(self, out_shape: tuple[int, int], offset: float, direction: str = 'horizontal',
                   border_value: int = 0, interpolation: str = 'bilinear') -> PolygonMasks:
-        """Shift by `offset` pixels along `direction`, into an image of `out_shape` (h, w); what leaves it is not cut."""
-        shift = np.array([offset, 0.0] if direction == 'horizontal' else [0.0, offset])
-        return self._map(lambda points: points + shift, *out_shape)
+        """Moved by `offset` pixels along `direction`, as `shift`; the last two arguments are accepted."""
+        return self.shift(*((offset, 0) if direction == 'horizontal' else (0, offset)), out_shape)
 
     def to_ndarray(self) -> np.ndarray:
         """(G, h, w) uint8, 1 inside."""
@@ -165,6 +168,8 @@ class BitmapMasks:
     def resize(self, out_shape: tuple[int, int], interpolation: str = 'nearest') -> BitmapMasks:
         """Stretch to `out_shape` (h, w), nearest pixel by default, or 'bilinear'."""
         h, w = out_shape
+        if (h, w) == (self.height, self.width):
+            return self
         flag = cv2.INTER_NEAREST if interpolation == 'nearest' else cv2.INTER_LINEAR
         out = np.zeros((len(self), h, w), np.uint8)
         for bitmap, mask in zip(out, self.masks, strict=True):
@@ -184,18 +189,23 @@ class BitmapMasks:
     def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> BitmapMasks:
         """Enlarge the image at the right and bottom to `out_shape` (h, w)."""
         h, w = out_shape
+        if (h, w) == (self.height, self.width):
+            return self
         out = np.full((len(self), h, w), pad_val, np.uint8)
         out[:, :self.height, :self.width] = self.masks
         return BitmapMasks(out, h, w)
 
     def translate(self, out_shape: tuple[int, int], offset: float, direction: str = 'horizontal',
                   border_value: int = 0, interpolation: str = 'bilinear') -> BitmapMasks:
-        """Shift by `offset` whole pixels along `direction`, into an image of `out_shape` (h, w)."""
-        dx, dy = (round(offset), 0) if direction == 'horizontal' else (0, round(offset))
+        """Moved by `offset` whole pixels along `direction`, as `shift`; `interpolation` is accepted."""
+        return self.shift(*((offset, 0) if direction == 'horizontal' else (0, offset)), out_shape, border_value)
+
+    def shift(self, x: float, y: float, out_shape: tuple[int, int], border_value: int = 0) -> BitmapMasks:
+        """Moved by (x, y) whole pixels into an image of `out_shape` (h, w), and cut at its border."""
+        dx, dy = round(x), round(y)
         h, w = out_shape
         out = np.full((len(self), h, w), border_value, np.uint8)
-        x1, y1 = max(dx, 0), max(dy, 0)
-        x2, y2 = min(self.width + dx, w), min(self.height + dy, h)
+        x1, y1, x2, y2 = max(dx, 0), max(dy, 0), min(self.width + dx, w), min(self.height + dy, h)
         if x2 > x1 and y2 > y1:
             out[:, y1:y2, x1:x2] = self.masks[:, y1 - dy:y2 - dy, x1 - dx:x2 - dx]
         return BitmapMasks(out, h, w)
@@ -234,7 +244,7 @@ def clip_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray
     """Cut a polygon to the rectangle from (0, 0) to (width, height), side by side (Sutherland and Hodgman, 1974).
 
     Args:
-        polygon: (2P,) x, y, x, y, ...
+        polygon: (2P,) x, y, x, y, ..., or (P, 2).
 
     Returns:
         (2Q,); empty where nothing but an edge is left.
@@ -278,7 +288,7 @@ def decode_rle(rle: Mapping[str, Any]) -> np.ndarray:
     h, w = rle['size']
     counts = rle['counts']
     runs = uncompress_counts(counts) if isinstance(counts, (str, bytes)) else np.asarray(counts, np.int64)
-    if len(runs) and runs.min() < 0 or runs.sum() != h * w:
+    if (len(runs) and runs.min() < 0) or runs.sum() != h * w:
         raise ValueError(f'the runs of a mask of {h} x {w} add up to {runs.sum()}')
     flat = np.repeat(np.arange(len(runs), dtype=np.uint8) & 1, runs)
     return np.ascontiguousarray(flat.reshape(w, h).T)
