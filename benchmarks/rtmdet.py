@@ -178,7 +178,8 @@ def _processor() -> str:
 def to_markdown(figures: dict[str, Any]) -> str:
     machine = figures['machine']
     lines = [f'{machine["device"]}, {machine["cores"]} cores, {machine["threads"]} threads; '
-             f'Python {machine["python"]}, torch {machine["torch"]}, OpenCV {machine["opencv"]}, OmniDet {machine["omnidet"]}', '',
+             f'Python {machine["python"]}, torch {machine["torch"]}, OpenCV {machine["opencv"]}, '
+             f'OmniDet {machine["omnidet"]}', '',
              '| RTMDet-tiny, fp32 | images/s | ms an image | in ResNet-50 forwards of one image |', '|---|---|---|---|']
     for row in figures['model']:
         size, yardstick = row['size'], row['resnet50_seconds']

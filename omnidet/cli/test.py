@@ -7,7 +7,13 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omnidet.cli.arguments import add_config, add_data_root, add_device, read_config
 
@@ -35,4 +41,52 @@ def run(args: argparse.Namespace) -> None:
     from omnidet.cli.classes import check_classes
     from omnidet.engine import test
     check_classes(cfg, ('test',))
-    test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=args.out)
+    if args.show_dir is None:
+        test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=args.out)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        results = args.out or Path(folder, 'results.json')
+        test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=results)
+        count = draw_results(cfg, results, args.show_dir, args.score_thr)
+    print(f'{count} pictures: {args.show_dir}')
+
+
+def draw_results(cfg: Mapping[str, Any], results: Path, folder: Path, score_thr: float) -> int:
+    """Draw the detections of a results json, and the annotated boxes dashed beneath them, on every test image.
+
+    Args:
+        cfg: a whole config, whose test set the results are of.
+        results: COCO's results json: rows of image_id, category_id, bbox (xywh) and score.
+        folder: where the pictures go, under the images' own names.
+        score_thr: the lowest score that is drawn.
+
+    Returns:
+        how many pictures were written.
+    """
+    import cv2
+    import torch
+
+    from omnidet.data import build_dataset
+    from omnidet.data.transforms.loading import read_image
+    from omnidet.files import written_whole
+    from omnidet.structures import Result
+    from omnidet.visualization import draw
+    dataset = build_dataset(cfg['test_dataloader']['dataset'], test_mode=True)
+    label_of = {category: label for label, category in enumerate(dataset.cat_ids)}
+    rows_of: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in json.loads(results.read_text(encoding='utf-8')):
+        rows_of[row['image_id']].append(row)
+    records = [dataset.load(i) for i in range(len(dataset))]
+    common = os.path.commonpath([Path(record['img_path']).parent for record in records])
+    for record in records:
+        rows = rows_of[record['img_id']]
+        boxes = torch.tensor([row['bbox'] for row in rows]).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]    # xywh -> xyxy
+        found = Result(boxes=boxes, scores=torch.tensor([row['score'] for row in rows]),
+                       labels=torch.tensor([label_of[row['category_id']] for row in rows], dtype=torch.long))
+        objects = record['instances']
+        truth = dict(boxes=[o['bbox'] for o in objects], labels=[o['bbox_label'] for o in objects])
+        picture = draw(read_image(record['img_path']), found, dataset.classes, score_thr, truth=truth)
+        with written_whole(folder / Path(record['img_path']).relative_to(common).with_suffix('.jpg')) as path:
+            path.write_bytes(cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
+    return len(records)
