@@ -45,6 +45,12 @@ class AveragedModel:
         _copy(copied)
         self.steps += 1
 
+    def copy(self, model: nn.Module) -> None:
+        """Become equal to `model`, as before the first step."""
+        averaged, copied = self._pairs(model)
+        with torch.no_grad():
+            _copy(averaged + copied)
+
     def state_dict(self, model: nn.Module) -> dict[str, Tensor]:
         """The raw weights of `model` and the count of steps, as a checkpoint keeps them beside the averaged weights."""
         return {'steps': torch.tensor(self.steps), **{f'module.{k}': v for k, v in model.state_dict().items()}}
