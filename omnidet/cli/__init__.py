@@ -33,8 +33,8 @@ your own images:
   omnidet convert voc my/voc --split train --to coco --out my/coco/annotations/train.json
   omnidet config check my_config.py
   omnidet train my_config.py
-  omnidet test my_config.py work_dirs/my_config/best.pth
-  omnidet predict my_config.py work_dirs/my_config/best.pth my/images
+  omnidet test my_config.py work_dirs/my_config/epoch_300.pth
+  omnidet predict my_config.py work_dirs/my_config/epoch_300.pth my/images
 
 `omnidet COMMAND --help` says what a command takes.
 """
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv) or ['--help']
     show_traceback = '--traceback' in argv
     try:
-        args = parse(argv)
+        args = parse([a for a in argv if a != '--traceback'])    # it may stand anywhere
         status = args.run(args) or 0
         sys.stdout.flush()
         return status
@@ -105,7 +105,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog='omnidet', description='Object detection and segmentation: one config file is one experiment.',
                     epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument('--version', action='version', version=f'omnidet {__version__}')
-    parser.add_argument('--traceback', action='store_true', help='show where in the program an error arose')
+    parser.add_argument('--traceback', action='store_true', help='show where in the program an error arose; may follow any command')
     command = next((a for a in argv if not a.startswith('-')), None)
     if command is not None and command not in COMMANDS:
         parser.error(f'there is no command {command!r}{did_you_mean(command, COMMANDS)}')
@@ -114,8 +114,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         module = importlib.import_module(f'omnidet.cli.{name}')
         child = commands.add_parser(name, help=module.HELP, description=module.__doc__, allow_abbrev=False,
                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-        child.add_argument('--traceback', action='store_true', default=argparse.SUPPRESS,
-                           help='show where in the program an error arose')
         child.set_defaults(run=module.run, parser=child)
         module.add_arguments(child)
     return parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """Score a checkpoint on the test set of a config.
 
-  omnidet test my_config.py work_dirs/my_config/best.pth
+  omnidet test my_config.py work_dirs/my_config/epoch_300.pth
   omnidet test rtmdet/rtmdet_tiny rtmdet_tiny.pth --data-root my/coco --out results.json --show-dir pictures
 """
 
