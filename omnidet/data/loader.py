@@ -56,7 +56,7 @@ class Loader:
             prefetch_factor=prefetch_factor if num_workers > 0 else None,
             multiprocessing_context=multiprocessing_context if num_workers > 0 else None,
             worker_init_fn=_prepare_worker if num_workers > 0 else None,
-            generator=torch.Generator().manual_seed(0))    # torch's own seeding of workers stays out of the model's numbers
+            generator=torch.Generator().manual_seed(0))    # the workers' own seeds take no number from the model's stream
         self._loader: DataLoader | None = None
 
     def __iter__(self) -> Iterator[Batch]:
@@ -94,7 +94,7 @@ class _Keys:
     def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         epoch, start, self.start = self.epoch, self.start, 0
         for sampler in (self.batch_sampler, getattr(self.batch_sampler, 'sampler', None)):
-            if hasattr(sampler, 'set_epoch'):
+            if sampler is not None and hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(epoch)
         for batch in itertools.islice(iter(self.batch_sampler), start, self.limit):
             yield [key if isinstance(key, tuple) else (epoch, int(key)) for key in batch]

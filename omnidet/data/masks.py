@@ -80,7 +80,8 @@ class PolygonMasks:
     def shift(self, x: float, y: float, out_shape: tuple[int, int]) -> PolygonMasks:
         """Moved by (x, y) pixels into an image of `out_shape` (h, w), and cut at its border."""
         h, w = out_shape
-        masks = [[cut for part in parts if len(cut := clip_polygon(part.reshape(-1, 2) + (x, y), w, h))]
+        offset = np.array([x, y], np.float64)
+        masks = [[cut for part in parts if len(cut := clip_polygon(part.reshape(-1, 2) + offset, w, h))]
                  for parts in self.masks]
         return PolygonMasks(masks, h, w)
 
@@ -91,7 +92,8 @@ class PolygonMasks:
     def translate(self, out_shape: tuple[int, int], offset: float, direction: str = 'horizontal',
                   border_value: int = 0, interpolation: str = 'bilinear') -> PolygonMasks:
         """Moved by `offset` pixels along `direction`, as `shift`; the last two arguments are accepted."""
-        return self.shift(*((offset, 0) if direction == 'horizontal' else (0, offset)), out_shape)
+        x, y = (offset, 0.0) if direction == 'horizontal' else (0.0, offset)
+        return self.shift(x, y, out_shape)
 
     def to_ndarray(self) -> np.ndarray:
         """(G, h, w) uint8, 1 inside."""
@@ -198,7 +200,8 @@ class BitmapMasks:
     def translate(self, out_shape: tuple[int, int], offset: float, direction: str = 'horizontal',
                   border_value: int = 0, interpolation: str = 'bilinear') -> BitmapMasks:
         """Moved by `offset` whole pixels along `direction`, as `shift`; `interpolation` is accepted."""
-        return self.shift(*((offset, 0) if direction == 'horizontal' else (0, offset)), out_shape, border_value)
+        x, y = (offset, 0.0) if direction == 'horizontal' else (0.0, offset)
+        return self.shift(x, y, out_shape, border_value)
 
     def shift(self, x: float, y: float, out_shape: tuple[int, int], border_value: int = 0) -> BitmapMasks:
         """Moved by (x, y) whole pixels into an image of `out_shape` (h, w), and cut at its border."""

@@ -34,6 +34,9 @@ class DetDataPreprocessor(nn.Module):
         batch_augments: augmentations of whole batches, in training only.
     """
 
+    mean: Tensor | None
+    std: Tensor | None
+
     def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None,
                  pad_size_divisor: int = 1, pad_value: float = 0, pad_mask: bool = False, mask_pad_value: int = 0,
                  pad_seg: bool = False, seg_pad_value: int = IGNORE_LABEL, bgr_to_rgb: bool = False,
@@ -60,7 +63,7 @@ class DetDataPreprocessor(nn.Module):
     def set_progress(self, epoch: int, iteration: int) -> None:
         """Tell the batch augmentations where the training is; without it they count batches themselves."""
         for augment in self.batch_augments:
-            augment.set_progress(epoch, iteration)
+            augment.set_progress(epoch, iteration)    # type: ignore[operator]
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Batch:
@@ -83,7 +86,7 @@ class DetDataPreprocessor(nn.Module):
         return out
 
     def _normalise(self, x: Tensor) -> Tensor:
-        return x if self.mean is None else (x - self.mean) / self.std
+        return x if self.mean is None or self.std is None else (x - self.mean) / self.std
 
 
 def pad_targets(targets: Targets | None, shape: tuple[int, int], mask_value: int = 0,
@@ -144,7 +147,7 @@ class BatchSyncRandomResize(nn.Module):
 
     def __init__(self, random_size_range: tuple[int, int], interval: int = 10, size_divisor: int = 32) -> None:
         super().__init__()
-        self.random_size_range = (round(random_size_range[0] / size_divisor), round(random_size_range[1] / size_divisor))
+        self.random_size_range = tuple(round(size / size_divisor) for size in random_size_range)
         self.interval = interval
         self.size_divisor = size_divisor
         self.iteration = 0
@@ -198,8 +201,8 @@ def build_preprocessor(cfg: Mapping[str, Any] | None) -> nn.Module:
     """The preprocessor that a config's `data_preprocessor` describes.
 
     Args:
-        cfg: that dict; None for one that only turns images to float. One that wraps another (`data_preprocessor=` inside,
-            as semi-supervised training has it) gives the inner one.
+        cfg: that dict; None for one that only turns images to float. One that wraps another (`data_preprocessor=`
+            inside, as semi-supervised training has it) gives the inner one.
     """
     while cfg is not None and isinstance(cfg.get('data_preprocessor'), Mapping):
         cfg = cfg['data_preprocessor']

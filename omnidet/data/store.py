@@ -6,6 +6,7 @@ under spawn by pickling. Flat arrays in shared memory are mapped once, whatever 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,10 +30,9 @@ class SharedArrays:
             self.layout[name] = (array.dtype.str, array.shape, size)
             size += -(-array.nbytes // 64) * 64
         self.buffer = torch.zeros(max(size, 1), dtype=torch.uint8)
-        try:
+        # Where /dev/shm is too small, as in containers, forked workers still share the pages: nothing writes to them.
+        with contextlib.suppress(RuntimeError):
             self.buffer.share_memory_()
-        except RuntimeError:
-            pass    # a small /dev/shm, as in containers: forked workers still share the pages, for nothing writes to them
         self._views: dict[str, np.ndarray] = {}
         for name, array in arrays.items():
             self[name][...] = array
@@ -65,7 +65,7 @@ class AnnotationStore:
                  ignore: np.ndarray, masks: Sequence[Any] | None = None) -> None:
         ids = [image['img_id'] for image in images]
         self._ids_are_ints = all(isinstance(i, int) for i in ids)
-        arrays = dict(
+        arrays: dict[str, np.ndarray] = dict(
             sizes=np.array([(i['width'], i['height']) for i in images], np.int32).reshape(-1, 2),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             boxes=np.asarray(boxes, np.float32).reshape(-1, 4),
@@ -80,7 +80,8 @@ class AnnotationStore:
             arrays.update(_pack('id', [str(i).encode() for i in ids]))
         if masks is not None:
             kinds, blobs = zip(*map(encode_mask, masks), strict=True) if len(masks) else ((), ())
-            arrays.update(_pack('mask', blobs), mask_kinds=np.array(kinds, np.uint8))
+            arrays.update(_pack('mask', blobs))
+            arrays['mask_kinds'] = np.array(kinds, np.uint8)
         self.has_masks = masks is not None
         self._arrays = SharedArrays(arrays)
         self._n = len(images)

@@ -66,8 +66,8 @@ class BaseDetDataset:
             raise ConfigError(f'{name}.proposal_file: proposals from a file are not supported')
         unknown = set(filter_cfg or {}) - {'filter_empty_gt', 'min_size', 'bbox_min_size'}
         if unknown:
-            raise ConfigError(f'{name}.filter_cfg: {", ".join(sorted(unknown))} is unknown; filter_empty_gt and min_size '
-                              'are known')
+            raise ConfigError(f'{name}.filter_cfg: {", ".join(sorted(unknown))} is unknown; filter_empty_gt and '
+                              'min_size are known')
         self.data_root = Path(data_root or '')
         self.ann_path = self.data_root / ann_file
         prefix = data_prefix or {}
@@ -210,7 +210,7 @@ class BaseDetDataset:
             if self.test_mode:
                 sample = self.pipeline(self.load(index))
                 if sample is None:
-                    raise DatasetError(f'{self.load(index)["img_path"]}: a transform of the test pipeline drops the image')
+                    raise DatasetError(f'{self.load(index)["img_path"]}: a transform of the test pipeline drops it')
                 return sample
             for _ in range(self.max_refetch + 1):
                 sample = self._try(index)
@@ -240,7 +240,7 @@ class BaseDetDataset:
                 transform.forget()
         worker = get_worker_info()
         with seeded(self.seed, epoch, self.rank, worker.id if worker else 0, 1):
-            transforms = list(self.pipeline)
+            transforms: list[Any] = list(self.pipeline)
             for n, transform in enumerate(transforms):
                 if hasattr(transform, 'remember'):
                     for _ in range(min(transform.max_cached_images, len(self))):

@@ -29,7 +29,7 @@ class CocoDataset(BaseDetDataset):
     a pixel, without area, or wholly outside their image are left out and counted in one warning.
     """
 
-    METAINFO = {'classes': COCO_CLASSES, 'palette': COCO_PALETTE}
+    METAINFO: Mapping[str, Any] = {'classes': COCO_CLASSES, 'palette': COCO_PALETTE}
 
     def read(self) -> tuple[AnnotationStore, list[int]]:
         """Read, filter and pack the annotations; the store, and the file's category id of each class.
@@ -123,8 +123,8 @@ def load_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except json.JSONDecodeError as e:
-        raise DatasetError(f'{path}: this is no whole json file: {e.msg} at line {e.lineno}, column {e.colno} of a file '
-                           f'of {path.stat().st_size} bytes') from None
+        raise DatasetError(f'{path}: this is no whole json file: {e.msg} at line {e.lineno}, column {e.colno} of a '
+                           f'file of {path.stat().st_size} bytes') from None
     except (UnicodeDecodeError, RecursionError, OSError) as e:
         raise DatasetError(f'{path}: this is no json file: {e}') from None
     finally:
@@ -201,12 +201,13 @@ def _report(file: CocoFile, unusable: np.ndarray, total: int) -> None:
 def _rows(path: Path, data: Any, key: str) -> list[dict[str, Any]]:
     """The list `key` of the file."""
     if not isinstance(data, Mapping):
-        raise DatasetError(f'{path}: this is no COCO json: its top level is a {type(data).__name__}, not a dict of images, '
-                           'annotations and categories')
+        raise DatasetError(f'{path}: this is no COCO json: its top level is a {type(data).__name__}, not a dict of '
+                           'images, annotations and categories')
     if key == 'annotations' and key not in data and 'images' in data and 'categories' in data:
         return []    # the files of COCO's test sets have none
     if not isinstance(data.get(key), list):
-        raise DatasetError(f'{path}: this is no COCO json: it has no list {key!r}; found {_listed(list(map(str, data)))}')
+        raise DatasetError(f'{path}: this is no COCO json: it has no list {key!r}; it has '
+                           f'{_listed(list(map(str, data)))}')
     bad = next((i for i, row in enumerate(data[key]) if not isinstance(row, dict)), None)
     if bad is not None:
         raise DatasetError(f'{path}: {key}[{bad}] is a {type(data[key][bad]).__name__}, not a dict')
@@ -231,8 +232,8 @@ def _unique(path: Path, kind: str, field: str, values: list[Any]) -> None:
     first: dict[Any, int] = {}
     for i, v in enumerate(values):
         if v in first:
-            raise DatasetError(f'{path}: {kind}[{first[v]}] and {kind}[{i}] have the same {field} {v!r}; each needs its '
-                               'own')
+            raise DatasetError(f'{path}: {kind}[{first[v]}] and {kind}[{i}] have the same {field} {v!r}; each needs '
+                               'its own')
         first[v] = i
 
 

@@ -35,7 +35,8 @@ class DatasetView:
         """The sample of an index, or of (epoch, index, ...); each repetition is augmented anew."""
         epoch, index, *rest = key if isinstance(key, tuple) else (0, key)
         dataset, inner, repetition = self.rows[index].tolist()
-        return self.datasets[dataset][(epoch, inner, repetition, *rest)]
+        place = (epoch, inner, repetition, *rest)
+        return self.datasets[dataset][place]
 
     def load(self, index: int) -> dict[str, Any]:
         """What the pipeline starts from."""

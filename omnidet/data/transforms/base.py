@@ -3,7 +3,7 @@
 A transform takes the dict `results` of one image and returns it changed, or None to drop the image. The keys are
 MMDetection's, the values are numpy arrays:
 
-- `img` (h, w, 3) uint8 in BGR; `img_shape` and `ori_shape` (h, w); `scale_factor` (width, height); `img_path`, `img_id`;
+- `img` (h, w, 3) uint8 in BGR; `img_shape`, `ori_shape` (h, w); `scale_factor` (width, height); `img_path`, `img_id`;
 - `gt_bboxes` (G, 4) float32, xyxy in pixels of `img`; `gt_bboxes_labels` (G,) int64; `gt_ignore_flags` (G,) bool;
 - `gt_masks`, a `PolygonMasks` or `BitmapMasks` (omnidet.data.masks); `gt_seg_map` (h, w) uint8;
 - `flip` bool, `flip_direction` str or None; `pad_shape`.

@@ -41,7 +41,8 @@ def shift_hsv(image: np.ndarray, hue: int, saturation: int, value: int) -> np.nd
         (h, w, 3) of the same type.
     """
     levels = np.arange(256, dtype=np.int16)
-    table = np.stack([(levels + hue) % 180, np.clip(levels + saturation, 0, 255), np.clip(levels + value, 0, 255)], axis=1)
+    columns = [(levels + hue) % 180, np.clip(levels + saturation, 0, 255), np.clip(levels + value, 0, 255)]
+    table = np.stack(columns, axis=1)
     hsv = cv2.cvtColor(image if image.dtype == np.uint8 else image.astype(np.uint8), cv2.COLOR_BGR2HSV)
     hsv = cv2.LUT(hsv, table.astype(np.uint8)[None])    # (1, 256, 3): one table for each channel
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR).astype(image.dtype, copy=False)

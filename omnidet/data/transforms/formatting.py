@@ -57,7 +57,7 @@ def pack_target(results: Results) -> dict[str, Any] | None:
     target: dict[str, Any] = dict(
         boxes=torch.from_numpy(boxes),
         labels=torch.as_tensor(np.asarray(results.get('gt_bboxes_labels', np.zeros(len(boxes))), np.int64)),
-        ignore=torch.zeros(len(boxes), dtype=torch.bool) if ignore is None else torch.as_tensor(np.asarray(ignore, bool)))
+        ignore=torch.as_tensor(np.zeros(len(boxes), bool) if ignore is None else np.asarray(ignore, bool)))
     if results.get('gt_masks') is not None:
         target['masks'] = torch.from_numpy(np.ascontiguousarray(results['gt_masks'].to_ndarray())).bool()
     if seg_map is not None:

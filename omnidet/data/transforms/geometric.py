@@ -111,7 +111,7 @@ class Resize(BaseTransform):
 
 @TRANSFORMS.register
 class FixScaleResize(BaseTransform):
-    """`Resize` that rounds the new sides down, as DETR-like models with a text encoder were trained. Arguments as there."""
+    """`Resize` that rounds the new sides down, as Grounding DINO and GLIP were trained. Arguments as there."""
 
     def __init__(self, scale: int | tuple[int, int] | None = None,
                  scale_factor: float | tuple[float, float] | None = None, keep_ratio: bool = False,

@@ -62,7 +62,7 @@ def _decode_cv2(data: bytes, color_type: str) -> np.ndarray | None:
 def _decode_pillow(data: bytes, color_type: str) -> np.ndarray | None:
     from PIL import Image, ImageOps
     try:
-        image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data))
         if not color_type.endswith('ignore_orientation') and color_type != 'unchanged':
             image = ImageOps.exif_transpose(image)
         if color_type.startswith('grayscale'):
@@ -83,7 +83,7 @@ def _looks_cut_off(data: bytes) -> bool:
 
 
 def _jpeg_scan(data: bytes) -> int:
-    """Where the compressed pixels of a jpeg begin; what lies before may hold a thumbnail with an end marker of its own."""
+    """Where the compressed pixels of a jpeg begin; before them may lie a thumbnail with an end marker of its own."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         at += 2 + int.from_bytes(data[at + 2:at + 4], 'big') if data[at + 1] != 0xFF else 1

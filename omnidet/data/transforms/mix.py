@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -124,7 +123,7 @@ class CachedMosaic(BaseTransform):
 
 @TRANSFORMS.register
 class CachedMixUp(BaseTransform):
-    """Lay a remembered image over this one, both at half strength, and keep the boxes of both (arXiv:1710.09412; YOLOX).
+    """Lay a remembered image over this one, both at half strength, and keep both's boxes (arXiv:1710.09412; YOLOX).
 
     The other image is resized into `img_scale` with the ratio of its sides kept, resized again by a random factor,
     flipped with a probability, and padded or cut at random to this image's size.
@@ -216,8 +215,8 @@ def blend(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _joined(parts: Sequence[Results]) -> Results:
     """The instances of several images, one after another."""
-    out = {key: np.concatenate([p[key] for p in parts])
-           for key in ('gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags') if key in parts[0]}
+    out: Results = {key: np.concatenate([p[key] for p in parts])
+                    for key in ('gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags') if key in parts[0]}
     if parts[0].get('gt_masks') is not None:
         masks = [p['gt_masks'] for p in parts]
         if len({type(m) for m in masks}) > 1:    # polygons in one image, RLE in another
