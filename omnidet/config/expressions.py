@@ -145,7 +145,7 @@ class Evaluator:
 
     def _dict(self, node: ast.Dict) -> dict[Any, Any]:
         out: dict[Any, Any] = self.origins.born({}, Origin(self.file, node.lineno))
-        for key, value in zip(node.keys, node.values):
+        for key, value in zip(node.keys, node.values, strict=True):
             if key is None:
                 self._spread(out, self.eval(value))
             else:
@@ -205,13 +205,11 @@ class Evaluator:
     def _call_method(self, node: ast.Call, value: Any, name: str) -> Any:
         args, kwargs = self._arguments(node)
         self.line = node.lineno
-        if isinstance(value, dict) and name in ('update', 'merge', 'setdefault') or isinstance(value, ConfigDict):
+        if isinstance(value, dict) and name in ('update', 'merge', 'setdefault'):
             return self._change_dict(value, name, args, kwargs)
         return ops.call_method(value, name, tuple(args), kwargs, self.meter)
 
     def _change_dict(self, value: dict[Any, Any], name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        if name not in ('update', 'merge', 'setdefault'):
-            return ops.call_method(value, name, tuple(args), kwargs, self.meter)
         if name == 'setdefault':
             key = ops.hashable(args[0], self.meter)
             if key not in value:
@@ -255,7 +253,7 @@ class Evaluator:
 
     def _compare(self, node: ast.Compare) -> bool:
         left = self.eval(node.left)
-        for op, right_node in zip(node.ops, node.comparators):
+        for op, right_node in zip(node.ops, node.comparators, strict=True):
             right = self.eval(right_node)
             for value in (left, right):
                 if isinstance(value, (dict, list, tuple, set)):
@@ -339,7 +337,7 @@ class Evaluator:
             values = [*values[:star], values[star:end], *values[end:]]
         if len(values) != len(targets):
             raise Refusal(f'{len(targets)} values are needed, {len(values)} are there')
-        for target, value in zip(targets, values):
+        for target, value in zip(targets, values, strict=True):
             self.assign(target.value if isinstance(target, ast.Starred) else target, value)
 
     def _store(self, container: Any, target: ast.Subscript | ast.Attribute, value: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from omnidet.config import operations as ops
 from omnidet.config.expressions import BASE, Evaluator
+from omnidet.config.merge import set_item
 from omnidet.config.meter import Refusal
 from omnidet.errors import ConfigError
 
@@ -40,7 +41,9 @@ class Interpreter:
             ConfigError: something is not allowed, or fails; the message has file, line and reason.
         """
         guarded(self.values, self._block, tree.body)
-        return {k: v for k, v in self.values.names.items() if not k.startswith('__')}
+        out = {k: v for k, v in self.values.names.items() if not k.startswith('__')}
+        self.values.origins.inherit(out, self.values.names)
+        return out
 
     def _block(self, body: list[ast.stmt]) -> None:
         for statement in body:
@@ -97,15 +100,19 @@ class Interpreter:
 
     def _with(self, statement: ast.With) -> None:
         context = statement.items[0].context_expr
-        name = context.func if isinstance(context, ast.Call) else None
-        if len(statement.items) > 1 or not isinstance(name, (ast.Name, ast.Attribute)) or self.read_base is None or (
-                name.id if isinstance(name, ast.Name) else name.attr) != 'read_base':
+        function = context.func if isinstance(context, ast.Call) else context
+        name = getattr(function, 'id', getattr(function, 'attr', ''))    # read_base, or mmengine.config.read_base
+        if len(statement.items) > 1 or name != 'read_base' or self.read_base is None:
             raise Refusal('the only with that a config may have is `with read_base():`')
         for inner in statement.body:
             self.values.line = inner.lineno
             if isinstance(inner, ast.ImportFrom):
-                for name, value in self.read_base(inner).items():
-                    (self.values.imports if isinstance(value, ops.Symbol) else self.values.names)[name] = value
+                found = self.read_base(inner)
+                for key, value in found.items():
+                    if isinstance(value, ops.Symbol):
+                        self.values.imports[key] = value
+                    else:
+                        set_item(self.values.names, key, value, self.values.origins, found)
             elif not isinstance(inner, ast.Pass):
                 raise Refusal('with read_base(): may hold nothing but `from ... import ...`')
 
@@ -161,7 +168,7 @@ _STATEMENTS: dict[type, Callable[[Interpreter, Any], None]] = {
     ast.Break: Interpreter._break, ast.Continue: Interpreter._continue, ast.Assign: Interpreter._assign,
     ast.AnnAssign: Interpreter._annotated, ast.AugAssign: Interpreter._augmented, ast.Delete: Interpreter._delete,
 }
-_STATEMENT_NAMES: dict[type, str] = {ast.While: 'a while loop', ast.Try: 'try', ast.Raise: 'raise', ast.Return: 'return'}
+_STATEMENT_NAMES: dict[type, str] = {ast.While: 'a while loop'}
 
 
 def failure(e: BaseException) -> str:

@@ -26,7 +26,8 @@ _ENVIRONMENT = re.compile(r'''\{\{\s*['"]?\$(\w+)(?:\s*:\s*([^{}\n]*?))?\s*['"]?
 _BASE_ITEM = re.compile(r'''\{\{\s*_base_\.([\w.]+)\s*\}\}''')
 
 
-def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] | None = None, trust: bool = False) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] | None = None,
+                trust: bool = False) -> Config:
     """Read a config file and everything that it inherits.
 
     Args:
@@ -35,7 +36,8 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] |
         trust: execute Python files instead of evaluating them as data. They may then do anything.
 
     Returns:
-        The experiment: dicts with attribute access, lists, tuples, numbers, texts, None. It knows where each value was written.
+        The experiment: dicts with attribute access, lists, tuples, numbers, texts, None. It knows where each value was
+        written.
 
     Raises:
         ConfigError: there is no such file, it is damaged, or it asks for what a config may not do.
@@ -56,7 +58,7 @@ class _Loader:
         self.meter = Meter()
         self.origins = Origins()
         self.open: list[Path] = []
-        self.imports: dict[Path, dict[str, Any]] = {}      # the classes that each file imports: `read_base` hands them on
+        self.imports: dict[Path, dict[str, Any]] = {}    # the classes that each file imports: `read_base` hands them on
 
     def load(self, file: Path) -> ConfigDict:
         """The experiment that `file` describes.
@@ -70,11 +72,10 @@ class _Loader:
         if len(self.open) >= MAX_BASES:
             raise ConfigError(f'{file}: more than {MAX_BASES} files inherit from one another')
         self.open.append(key)
-        reader = {'.py': self._python, '.json': self._document, '.yaml': self._document, '.yml': self._document}.get(file.suffix)
-        if reader is None:
+        if file.suffix not in SUFFIXES:
             raise ConfigError(f'{file}: a config is a file with one of the extensions {", ".join(SUFFIXES)}')
         try:
-            cfg = reader(file)
+            cfg = self._python(file) if file.suffix == '.py' else self._document(file)
         except (*FAILURES, OSError) as e:
             raise ConfigError(f'{file}: {failure(e)}') from None
         self.open.pop()
@@ -105,12 +106,14 @@ class _Loader:
 
     def _bases(self, file: Path, names: Sequence[str]) -> ConfigDict:
         """What the files called `names` hold together; none may repeat a key of another."""
-        base, first = ConfigDict(), {}
+        base = ConfigDict()
+        first: dict[str, Path] = {}
         for name in names:
             path = self._locate(file, name)
             for key, value in (part := self.load(path)).items():
                 if key in base:
-                    raise ConfigError(f'{file}: {key!r} is in two of the files that it inherits from, {first[key]} and {path}')
+                    raise ConfigError(f'{file}: {key!r} is in two of the files that it inherits from: '
+                                      f'{first[key]} and {path}')
                 dict.__setitem__(base, key, value)
                 first[key] = path
             self.origins.inherit(base, part)
@@ -124,7 +127,7 @@ class _Loader:
 
     def _base_names(self, file: Path, tree: ast.Module, variables: dict[str, str]) -> list[str]:
         for statement in tree.body:
-            if isinstance(statement, ast.Assign) and any(isinstance(t, ast.Name) and t.id == BASE for t in statement.targets):
+            if isinstance(statement, ast.Assign) and any(getattr(t, 'id', '') == BASE for t in statement.targets):
                 value = evaluate(Evaluator(str(file), self.meter, self.origins, variables=variables), statement.value)
                 return _names(value, f'{file}:{statement.lineno}')
         return []
@@ -138,8 +141,11 @@ class _Loader:
         for alias in node.names:
             if alias.name == '*':
                 out.update((k, v) for k, v in known.items() if not str(k).startswith('_'))
+                self.origins.inherit(out, cfg)
             elif alias.name in known:
                 out[alias.asname or alias.name] = known[alias.name]
+                if (origin := self.origins.of(cfg, alias.name)) is not None:
+                    self.origins.mark(out, alias.asname or alias.name, origin)
             else:
                 raise Refusal(f'{path} defines no {alias.name!r}{did_you_mean(alias.name, known)}')
         return out
@@ -186,10 +192,7 @@ def _module_file(file: Path, node: ast.ImportFrom) -> Path:
     """The config file that an import names: `from ..a.b import` is `../a/b.py`, `mmdet.configs.a.b` is in the zoo."""
     parts = (node.module or '').split('.')
     if node.level:
-        folder = file.parent
-        for _ in range(node.level - 1):
-            folder = folder / '..'
-        path = folder.joinpath(*parts).with_suffix('.py')
+        path = Path(os.path.normpath(file.parent.joinpath(*['..'] * (node.level - 1), *parts).with_suffix('.py')))
         if is_file(path):
             return path
         raise Refusal(f'there is no file {path} to inherit from')

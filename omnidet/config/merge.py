@@ -25,6 +25,7 @@ def own(value: Any, origins: Origins, meter: Meter) -> Any:
 def _own(value: Any, origins: Origins) -> Any:
     if isinstance(value, Symbol):
         return value.name
+    new: Any
     if isinstance(value, dict):
         new = ConfigDict()
         for k, v in value.items():
@@ -42,8 +43,9 @@ def _own(value: Any, origins: Origins) -> Any:
 def combine(child: Mapping[str, Any], base: ConfigDict, origins: Origins, path: Path = ()) -> None:
     """Merge `child` into `base`, in place: how a file changes the one that it inherits from.
 
-    A dict of `child` that meets a dict of `base` is merged with it, unless it holds `_delete_=True`: then it replaces it.
-    A dict whose keys are numbers changes single items of a list.
+    A dict of `child` that meets a dict of `base` is merged with it, or replaces it where it holds `_delete_=True`. A
+    dict whose keys are numbers changes single items of a list. `_delete_` is kept where there was nothing to delete, as
+    MMDetection's reader keeps it.
 
     Args:
         child: what `own` made; it becomes part of `base`.
@@ -83,8 +85,8 @@ def update(target: dict[Any, Any], other: Mapping[Any, Any], origins: Origins) -
     """`target.update(other)`: deep for a `ConfigDict`, as in MMDetection, and flat for a plain dict."""
     for key, value in other.items():
         old = target.get(key)
-        deep = isinstance(target, ConfigDict) and isinstance(old, ConfigDict) and isinstance(value, dict)
-        if deep and not value.pop(DELETE, False):
+        deep = isinstance(target, ConfigDict) and isinstance(value, dict)
+        if deep and isinstance(old, ConfigDict) and not value.pop(DELETE, False):
             update(old, value, origins)
         else:
             set_item(target, key, value, origins, other)

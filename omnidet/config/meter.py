@@ -6,7 +6,7 @@ from typing import Any
 
 from omnidet.config.nodes import children
 
-MAX_STEPS = 1_000_000      # one literal, one name, one call is one step; the largest config of MMDetection's zoo takes 17,000
+MAX_STEPS = 1_000_000      # a literal, a name, a call is one; the largest config of MMDetection's zoo takes 17,000
 MAX_TEXT = 1_000_000       # characters in one string
 MAX_BITS = 4096            # of an integer
 MAX_DEPTH = 100            # of expressions in a file, and of dicts and lists in a value
@@ -40,7 +40,7 @@ class Meter:
         self.charge(1 + length // 16)
 
     def walk(self, value: Any, depth: int = 0) -> None:
-        """Charge what it takes to visit all of `value`, parts that occur several times each time (copy, compare, print)."""
+        """Charge what it takes to copy, compare or print `value`: what it contains twice counts twice."""
         self.charge()
         if depth > MAX_DEPTH:
             raise Refusal(f'dicts and lists are nested more than {MAX_DEPTH} deep, or contain themselves')

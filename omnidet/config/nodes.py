@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 Path = tuple['str | int', ...]
@@ -40,7 +40,8 @@ class ConfigDict(dict[Any, Any]):
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f'this config has no {name!r}; it has {", ".join(map(str, self)) or "nothing"}') from None
+            known = ', '.join(map(str, self)) or 'nothing'
+            raise AttributeError(f'this config has no {name!r}; it has {known}') from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
@@ -95,11 +96,11 @@ class Config(ConfigDict):
     filename: str
     origins: dict[Path, Origin]
 
-    def __init__(self, items: Mapping[str, Any] = {}, filename: str = '',    # noqa: B006: never written to
+    def __init__(self, items: Mapping[str, Any] | None = None, filename: str = '',
                  origins: Mapping[Path, Origin] | None = None) -> None:
         object.__setattr__(self, 'filename', filename)
         object.__setattr__(self, 'origins', dict(origins or {}))
-        super().__init__(items)
+        super().__init__(items or {})
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in Config.__slots__:
@@ -127,7 +128,7 @@ def as_config(value: Any) -> Any:
         return ConfigDict(value)
     if type(value) in (list, tuple):
         items = [as_config(v) for v in value]
-        if any(a is not b for a, b in zip(items, value)):
+        if any(a is not b for a, b in zip(items, value, strict=True)):
             return items if type(value) is list else tuple(items)
     return value
 
@@ -140,12 +141,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def children(value: Any) -> Iterable[tuple[Any, Any]]:
+def children(value: Any) -> Collection[tuple[Any, Any]]:
     """(key or index, item) of a dict, list or tuple; nothing for anything else."""
     if isinstance(value, dict):
         return value.items()
     if isinstance(value, (list, tuple)):
-        return enumerate(value)
+        return list(enumerate(value))
     return ()
 
 
@@ -168,7 +169,8 @@ class Origins:
     """
 
     def __init__(self) -> None:
-        self._keys: dict[int, tuple[Any, dict[Any, Origin]]] = {}     # the container is held, so that its id stays its own
+        # by the id of a container, which is held too, so that no other takes its id
+        self._keys: dict[int, tuple[Any, dict[Any, Origin]]] = {}
         self._born: dict[int, tuple[Any, Origin]] = {}
 
     def born(self, container: Any, origin: Origin) -> Any:
@@ -200,8 +202,9 @@ class Origins:
         def visit(value: Any, path: Path, around: Origin | None) -> None:
             for key, item in children(value):
                 origin = self.of(value, key) or around
+                place = (*path, key)
                 if origin is not None:
-                    out[(*path, key)] = origin
-                visit(item, (*path, key), self._born.get(id(item), (None, origin))[1])
+                    out[place] = origin
+                visit(item, place, self._born.get(id(item), (None, origin))[1])
         visit(root, (), None)
         return out

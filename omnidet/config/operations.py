@@ -45,7 +45,8 @@ COMPARE: dict[type, Callable[[Any, Any], bool]] = {
 # Methods that a file may call: they read or change plain data and have no way out of it.
 METHODS: dict[type, frozenset[str]] = {
     dict: frozenset({'get', 'pop', 'update', 'keys', 'values', 'items', 'setdefault', 'copy', 'clear', 'merge'}),
-    list: frozenset({'append', 'extend', 'insert', 'pop', 'remove', 'index', 'count', 'reverse', 'sort', 'copy', 'clear'}),
+    list: frozenset({'append', 'extend', 'insert', 'pop', 'remove', 'index', 'count', 'reverse', 'sort', 'copy',
+                     'clear'}),
     tuple: frozenset({'index', 'count'}),
     str: frozenset({'format', 'join', 'split', 'rsplit', 'replace', 'lower', 'upper', 'title', 'capitalize', 'strip',
                     'lstrip', 'rstrip', 'startswith', 'endswith', 'find', 'rfind', 'count', 'index', 'splitlines',
@@ -216,7 +217,10 @@ def iterable(value: Any, meter: Meter) -> Any:
 
 
 def kind_of(value: Any) -> str:
-    return 'dict' if isinstance(value, dict) else f'name ({value.name})' if isinstance(value, Symbol) else type(value).__name__
+    """What a message calls the kind of `value`."""
+    if isinstance(value, Symbol):
+        return f'name ({value.name})'
+    return 'dict' if isinstance(value, dict) else type(value).__name__
 
 
 def _range(meter: Meter, *args: int) -> range:
@@ -228,9 +232,8 @@ def _range(meter: Meter, *args: int) -> range:
 def _items(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function over iterables, such as `zip`, made to charge them and to give a list."""
     def call(meter: Meter, *args: Any, **kwargs: Any) -> Any:
-        out = function(*[iterable(a, meter) if not isinstance(a, (int, float)) or isinstance(a, bool) else a for a in args],
-                       **kwargs)
-        return out if isinstance(out, (list, tuple, set, dict, int, float, str)) or out is None else list(out)
+        out = function(*[a if isinstance(a, int) else iterable(a, meter) for a in args], **kwargs)
+        return out if isinstance(out, tuple) else list(out)
     return call
 
 

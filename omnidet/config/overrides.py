@@ -11,8 +11,8 @@ from omnidet.config.expressions import Evaluator
 from omnidet.config.interpreter import FAILURES, evaluate
 from omnidet.config.merge import DELETE, combine, own
 from omnidet.config.meter import Meter, Refusal
-from omnidet.config.nodes import ConfigDict, Origin, Origins, Path, children, dotted
-from omnidet.errors import ConfigError, did_you_mean
+from omnidet.config.nodes import ConfigDict, Origin, Origins, children
+from omnidet.errors import ConfigError
 
 SOURCE = '--cfg-options'
 _WORDS = {'true': True, 'false': False, 'none': None, 'null': None}

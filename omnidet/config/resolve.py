@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -48,7 +49,7 @@ def find_base(name: str, named_in: Path) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    beside = named_in.parent / name
+    beside = Path(os.path.normpath(named_in.parent / name))    # a/../b is b in messages
     if '::' not in name and is_file(beside):
         return beside
     return find_config(name, named_in)
@@ -77,7 +78,8 @@ def find_in_zoo(name: str, beside: Path | None = None) -> Path:
     if fitting:
         raise ConfigError(f'{name!r} may be any of {", ".join(sorted(_name(p) for p in fitting.values()))}; '
                           'write more of the one that is meant')
-    raise ConfigError(f'there is no config {name!r}, neither as a file nor in the zoo{_proposals(name, wanted, beside)}')
+    near = _proposals(name, wanted, beside)
+    raise ConfigError(f'there is no config {name!r}, neither as a file nor in the zoo{near}')
 
 
 def zoo_names() -> list[str]:
@@ -111,7 +113,7 @@ def _name(path: Path) -> str:
 
 
 def _key(name: str) -> str:
-    """What all spellings of a zoo name have in common: 2.x and module names have `_` for `-`, and `mstrain` for `ms`."""
+    """What the spellings of a zoo name have in common: 2.x and module names have `_` for `-`, `mstrain` for `ms`."""
     for suffix in SUFFIXES:
         name = name.removesuffix(suffix)
     return re.sub('mstrain', 'ms', name.replace('-', '_').lower())

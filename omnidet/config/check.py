@@ -1,0 +1,62 @@
+"""Holds a config against OmniDet's own parts. This is where the registries are asked, which import them (and torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from omnidet.config.nodes import Path
+from omnidet.config.validate import Problem, validate
+from omnidet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omnidet.registry import Registry
+
+_KINDS = {'norm_cfg': 'NORM_LAYERS', 'conv_cfg': 'CONV_LAYERS', 'act_cfg': 'ACTIVATIONS', 'pipeline': 'TRANSFORMS',
+          'transforms': 'TRANSFORMS', 'dataset': 'DATASETS', 'optimizer': 'OPTIMIZERS', 'val_evaluator': 'METRICS',
+          'test_evaluator': 'METRICS', 'backbone': 'BACKBONES', 'neck': 'NECKS', 'param_scheduler': 'PARAM_SCHEDULERS',
+          'optim_wrapper': 'OPTIM_WRAPPERS', 'custom_hooks': 'HOOKS', 'train_cfg': 'LOOPS', 'val_cfg': 'LOOPS',
+          'test_cfg': 'LOOPS', 'data_preprocessor': 'PREPROCESSORS', 'bbox_coder': 'CODERS', 'assigner': 'ASSIGNERS',
+          'anchor_generator': 'PRIORS'}
+"""The registry that a dict under this key is looked up in."""
+
+
+def problems(cfg: Mapping[str, Any]) -> list[Problem]:
+    """What `validate` finds, with OmniDet's registries as the lookup."""
+    return validate(cfg, lookup, names)
+
+
+def check(cfg: Mapping[str, Any]) -> None:
+    """Refuse a config that could not be built, before anything is.
+
+    Raises:
+        ConfigError: it lists every unknown type, unknown argument and argument of the wrong kind.
+    """
+    found = problems(cfg)
+    if found:
+        raise ConfigError('\n'.join(['the config has ' + (f'{len(found)} problems' if len(found) > 1 else 'a problem'),
+                                     *(f'  {p}' for p in found)]))
+
+
+def lookup(name: str, path: Path) -> Callable[..., Any] | None:
+    """The part called `name` in the registry that fits the place, or else in any."""
+    from omnidet.registry import find_anywhere
+    registry = _registry(path)
+    return (registry.find(name) if registry is not None else None) or find_anywhere(name)
+
+
+def names(path: Path) -> Iterable[str]:
+    """What could stand at `path`."""
+    from omnidet.registry import KINDS
+    registry = _registry(path)
+    return registry.names() if registry is not None else [n for kind in KINDS for n in kind.names()]
+
+
+def _registry(path: Path) -> Registry | None:
+    from omnidet import registry
+    key = next((k for k in reversed(path) if isinstance(k, str)), '')
+    if path[:1] == ('model',) and key in ('train_cfg', 'test_cfg', 'dataset'):
+        return None
+    if key == 'sampler':
+        return registry.SAMPLERS if path[0] == 'model' else registry.DATA_SAMPLERS
+    return getattr(registry, _KINDS[key]) if key in _KINDS else None
