@@ -56,7 +56,7 @@ class Loader:
             prefetch_factor=prefetch_factor if num_workers > 0 else None,
             multiprocessing_context=multiprocessing_context if num_workers > 0 else None,
             worker_init_fn=_prepare_worker if num_workers > 0 else None,
-            generator=torch.Generator().manual_seed(0))    # the workers' own seeds take no number from the model's stream
+            generator=torch.Generator().manual_seed(0))    # workers' seeds take nothing from the model's stream
         self._loader: DataLoader | None = None
 
     def __iter__(self) -> Iterator[Batch]:
@@ -189,7 +189,8 @@ def _collate(cfg: Any) -> Callable[[Sequence[Any]], Any]:
 
 
 def _prepare_worker(worker: int) -> None:
-    """In a worker: one thread each, and Ctrl-C is for the main process, which then ends the workers."""
+    """In a worker: one thread each; Ctrl-C and SIGTERM are for the main process, which then ends the workers."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
