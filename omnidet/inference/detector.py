@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ class Detector:
         prediction.meta = sample.meta
         return prediction, sample
 
-    @torch.inference_mode()
+    @torch.no_grad()    # not inference_mode: its tensors refuse to be changed by the caller
     def _predict(self, chunk: list[tuple[Prediction, Sample]]) -> None:
         """Fill in the results of one batch."""
         if not chunk:
@@ -159,7 +160,17 @@ class Detector:
         for (prediction, _), result in zip(chunk, results, strict=True):
             if self.score_thr is not None:
                 result = result[result.scores >= self.score_thr]
-            prediction.result = result.cpu()
+            assert prediction.meta is not None
+            prediction.result = clip(result.cpu(), prediction.meta.ori_shape)
+
+
+def clip(result: Result, shape: tuple[int, int]) -> Result:
+    """Cut boxes at the edges of an image of `shape` (h, w), and drop those of which nothing is left.
+
+    A model looks at the padding of an image too, and takes some objects to go on there.
+    """
+    boxes = result.boxes.clamp(min=0).minimum(result.boxes.new_tensor([shape[1], shape[0]] * 2))
+    return dataclasses.replace(result, boxes=boxes)[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
 
 
 def _bar(total: int | None) -> Callable[[int | None], None]:

@@ -51,7 +51,8 @@ def draw(image: Picture, result: Result, classes: Sequence[str], score_thr: floa
     width = line_width(canvas)
     for i in big_first:
         _box(pen, boxes[i], colors[i], width)
-    tags = [Label(tuple(boxes[i]), f'{_name(classes, labels[i])} {scores[i]:.2f}', _name(classes, labels[i]), colors[i])
+    names = [_name(classes, label) for label in labels]
+    tags = [Label(_corners(boxes[i]), f'{names[i]} {scores[i]:.2f}', names[i], colors[i])
             for i in np.argsort(-scores, kind='stable')]
     draw_labels(pen, tags, picture.size, font_size(picture.size))
     return np.ascontiguousarray(np.asarray(picture)[..., ::-1])
@@ -75,7 +76,7 @@ def draw_truth(image: Picture, boxes: Any, labels: Any = None, classes: Sequence
     for box in array:
         _dashed_box(pen, box, width)
     if names and labels is not None:
-        tags = [Label(tuple(box), _name(classes, label), _name(classes, label), color_of(int(label), palette))
+        tags = [Label(_corners(box), _name(classes, label), _name(classes, label), color_of(int(label), palette))
                 for box, label in zip(array, _numpy(labels), strict=True)]
         draw_labels(pen, tags, picture.size, font_size(picture.size))
     return np.ascontiguousarray(np.asarray(picture)[..., ::-1])

@@ -34,6 +34,14 @@ def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
+class Placed(NamedTuple):
+    """A label that has found its place: the chip's rectangle, and which of its texts stands on it."""
+
+    rect: Rect
+    text: str
+    color: Color
+
+
 def draw_labels(pen: ImageDraw.ImageDraw, labels: list[Label], size: tuple[int, int], points: int) -> None:
     """Place labels, the most important first, then draw them, the most important last.
 
@@ -42,24 +50,36 @@ def draw_labels(pen: ImageDraw.ImageDraw, labels: list[Label], size: tuple[int, 
         labels: most important first.
         points: the font's size in pixels.
     """
-    font, pad = load_font(points), max(2, points // 5)
-    ascent = font.getbbox('Ag')[3]
-    placed: list[tuple[Rect, str, Color]] = []
-    for label in labels:
-        best: tuple[float, Rect, str] | None = None
-        for text in dict.fromkeys((label.text, label.short)):
-            chip = (font.getlength(text) + 2 * pad, ascent + 1.5 * pad)
-            for rect in _places(label.box, chip, size):
-                hidden = sum(_overlap(rect, other) for other, _, _ in placed) / (chip[0] * chip[1])
-                if best is None or hidden < best[0] - 1e-6:
-                    best = hidden, rect, text
-            if best is not None and best[0] == 0:
-                break
-        if best is not None:
-            placed.append((best[1], best[2], label.color))
-    for rect, text, color in reversed(placed):
+    pad = _pad(points)
+    for rect, text, color in reversed(place_labels(labels, size, points)):
         pen.rounded_rectangle((rect[0], rect[1], rect[2] - 1, rect[3] - 1), radius=pad, fill=(*color, 235))
-        pen.text((rect[0] + pad, rect[1] + 0.5 * pad), text, fill=text_color(color), font=font)
+        pen.text((rect[0] + pad, rect[1] + 0.5 * pad), text, fill=text_color(color), font=load_font(points))
+
+
+def place_labels(labels: list[Label], size: tuple[int, int], points: int) -> list[Placed]:
+    """Give each label the first free place at its box, with its short text if need be; else the least hidden one."""
+    placed: list[Placed] = []
+    for label in labels:
+        options = [(text, rect) for text in dict.fromkeys((label.text, label.short))
+                   for rect in _places(label.box, _chip_size(text, points), size)]
+        best, least = options[0], math.inf
+        for text, rect in options:
+            hidden = sum(_overlap(rect, other.rect) for other in placed)
+            if hidden < least - 1e-6:
+                best, least = (text, rect), hidden
+            if not hidden:
+                break
+        placed.append(Placed(best[1], best[0], label.color))
+    return placed
+
+
+def _chip_size(text: str, points: int) -> tuple[float, float]:
+    font = load_font(points)
+    return font.getlength(text) + 2 * _pad(points), font.getbbox('Ag')[3] + 1.5 * _pad(points)
+
+
+def _pad(points: int) -> int:
+    return max(2, points // 5)
 
 
 def _places(box: Rect, chip: tuple[float, float], size: tuple[int, int]) -> Iterator[Rect]:

@@ -57,8 +57,8 @@ def _fit(image: Picture, tile: int) -> Picture:
     h, w = image.shape[:2]
     factor = tile / max(h, w)
     size = max(1, round(w * factor)), max(1, round(h * factor))
-    return np.asarray(cv2.resize(bgr_copy(image), size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC),
-                      np.uint8)
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(bgr_copy(image), size, interpolation=how), np.uint8)
 
 
 def _shortened(caption: str, size: int, width: int) -> str:
