@@ -198,7 +198,7 @@ def _first_bytes(path: Path) -> bytes:
 def _check_kind(path: Path, head: bytes) -> None:
     text = head.lstrip().lower()
     if text.startswith((b'<!doctype', b'<html', b'<?xml')):
-        raise CheckpointError(f'{path}: this is a web page, not a checkpoint (a download that went wrong?); download it again')
+        raise CheckpointError(f'{path}: this is a web page, not a checkpoint; download the file again')
     if text.startswith(b'version https://git-lfs'):
         raise CheckpointError(f'{path}: this is a pointer of Git LFS, not the file itself; fetch it with git lfs pull')
     if zipfile.is_zipfile(path):
@@ -207,9 +207,9 @@ def _check_kind(path: Path, head: bytes) -> None:
         if 'data.pkl' not in names:
             raise CheckpointError(f'{path}: a zip file, but not one of torch; unpack it and name the .pth file inside')
         if 'constants.pkl' in names:
-            raise CheckpointError(f'{path}: a TorchScript program, not a checkpoint; use the .pth file it was made from')
+            raise CheckpointError(f'{path}: a TorchScript program, not a checkpoint; take the .pth file it came from')
     elif head.startswith(b'PK'):
-        raise CheckpointError(f'{path}: the file is damaged or not complete (a zip file without its end); download or copy it again')
+        raise CheckpointError(f'{path}: it is not complete (a zip file without its end); download or copy it again')
     elif not head.startswith(b'\x80') or tarfile.is_tarfile(path):
         raise CheckpointError(f'{path}: not a file that torch.save wrote')
 
@@ -221,13 +221,13 @@ def _read_torch(path: Path, trust: bool) -> Any:
             warnings.simplefilter('ignore')    # torch's notes on old storage classes concern its own developers
             return torch.load(path, map_location='cpu', weights_only=False, pickle_module=reader)
     except unpickle.RefusedError as e:
-        raise CheckpointError(f'{path}: it would make an object of {e.name}, which is not known to be harmless, and may run '
-                              'code. If you trust whoever made the file, read it with --trust (trust=True)') from e
+        raise CheckpointError(f'{path}: it would make an object of {e.name}, which is not known to be harmless and may '
+                              'run code. If you trust whoever made the file, read it with --trust (trust=True)') from e
     except MemoryError as e:
-        raise CheckpointError(f'{path}: it claims more memory than there is; the file is damaged, or made to do harm') from e
+        raise CheckpointError(f'{path}: it claims more memory than there is; it is damaged, or made to do harm') from e
     except Exception as e:
         reason = f'{type(e).__name__}: {e}'.splitlines()[0][:200]
-        raise CheckpointError(f'{path}: the file is damaged or not complete ({reason}); download or copy it again') from e
+        raise CheckpointError(f'{path}: it is damaged or not complete ({reason}); download or copy it again') from e
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -257,7 +257,8 @@ def _normalised(content: Any, path: Path) -> dict[str, Any]:
         state = state.state_dict()
     tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
-        raise CheckpointError(f'{path}: no weights in it; its keys are {", ".join(map(str, list(content)[:8])) or "none"}')
+        keys = ', '.join(map(str, list(content)[:8])) or 'none'
+        raise CheckpointError(f'{path}: no weights in it; its keys are {keys}')
     meta = dict(rest['meta']) if isinstance(rest.get('meta'), dict) else {}
     known = {str(k).lower(): v for k, v in dict(meta.get('dataset_meta') or {}).items()}
     for name in ('CLASSES', 'PALETTE'):    # MMDetection 2.x
@@ -273,7 +274,8 @@ def _renamed(state: State, own: State) -> State:
 
     options = [state, *(strip(p) for p in ('module.', '_orig_mod.', 'model.', 'ema_model.module.'))]
     best = max(options, key=lambda s: sum(k in own for k in s))
-    flat = {f'ema_{k.replace(".", "_")}': k for k in own}    # MMDetection 2.x keeps a second set beside the averaged weights
+    # MMDetection 2.x keeps a second set of weights beside the averaged ones, named like `ema_backbone_conv1_weight`
+    flat = {f'ema_{k.replace(".", "_")}': k for k in own}
     out = {k: v for k, v in best.items() if k not in flat}
     for k, v in best.items():
         if k in flat:
@@ -293,8 +295,9 @@ def _class_note(model: nn.Module, mismatched: Mapping[str, tuple[tuple[int, ...]
                 for extra in (0, 1):    # a softmax has a row for the background
                     per_class, rest = divmod(mine[0], K + extra)
                     if not rest and per_class and theirs[0] % per_class == 0 and theirs[0] // per_class > extra:
-                        return (f'the checkpoint is made for {theirs[0] // per_class - extra} classes, the model has {K}: the '
-                                'layers that predict classes are not taken over and start anew')
+                        found = theirs[0] // per_class - extra
+                        return (f'the checkpoint is made for {found} classes, the model has {K}: '
+                                'the layers that predict classes are not taken over and start anew')
     return ''
 
 

@@ -1,4 +1,4 @@
-"""Several processes, started by `torchrun`: who they are, and how they exchange things. With one process all is a no-op."""
+"""Several processes, started by `torchrun`: who they are, and what they exchange. With one process all is a no-op."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def mean(values: Tensor) -> Tensor:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give every process the main one's buffers (a batch norm's statistics, which each gathers from its own batches)."""
+    """Give every process the main one's buffers (batch norm's statistics, which each has of its own batches)."""
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

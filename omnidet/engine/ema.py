@@ -13,6 +13,8 @@ from omnidet.registry import Registry
 AVERAGES = Registry('average of the weights', 'omnidet.engine')
 """What an EMAHook's `ema_type` names."""
 
+Pairs = list[tuple[Tensor, Tensor]]
+
 
 class AveragedModel:
     """A copy of a model that holds an average of its weights.
@@ -55,10 +57,10 @@ class AveragedModel:
         """The raw weights of `model` and the count of steps, as a checkpoint keeps them beside the averaged weights."""
         return {'steps': torch.tensor(self.steps), **{f'module.{k}': v for k, v in model.state_dict().items()}}
 
-    def _pairs(self, model: nn.Module) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+    def _pairs(self, model: nn.Module) -> tuple[Pairs, Pairs]:
         """(mine, theirs) of the tensors to average, and of those to copy."""
-        averaged = list(zip(self.module.parameters(), model.parameters(), strict=True))
-        buffers = list(zip(self.module.buffers(), model.buffers(), strict=True))
+        averaged: Pairs = list(zip(self.module.parameters(), model.parameters(), strict=True))
+        buffers: Pairs = list(zip(self.module.buffers(), model.buffers(), strict=True))
         if self.update_buffers:
             averaged += [(a, b) for a, b in buffers if a.is_floating_point()]
             buffers = [(a, b) for a, b in buffers if not a.is_floating_point()]
@@ -69,7 +71,8 @@ class AveragedModel:
 class ExponentialMovingAverage(AveragedModel):
     """The average moves by `momentum` of its distance to the model; see `AveragedModel`."""
 
-    def __init__(self, model: nn.Module, momentum: float = 0.0002, interval: int = 1, update_buffers: bool = False) -> None:
+    def __init__(self, model: nn.Module, momentum: float = 0.0002, interval: int = 1,
+                 update_buffers: bool = False) -> None:
         super().__init__(model, interval, update_buffers)
         self.momentum = momentum
 
@@ -79,7 +82,7 @@ class ExponentialMovingAverage(AveragedModel):
 
 @AVERAGES.register
 class ExpMomentumEMA(AveragedModel):
-    """Like `ExponentialMovingAverage`, with a momentum that falls from 1 in about `gamma` steps (YOLOX, arXiv:2107.08430)."""
+    """Like `ExponentialMovingAverage`, with a momentum that falls from 1 in some `gamma` steps (arXiv:2107.08430)."""
 
     def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: int = 2000, interval: int = 1,
                  update_buffers: bool = False) -> None:
@@ -116,7 +119,7 @@ class StochasticWeightAverage(AveragedModel):
         return 1 / (self.steps // self.interval + 1)
 
 
-def _copy(pairs: list[tuple[Tensor, Tensor]]) -> None:
+def _copy(pairs: Pairs) -> None:
     if pairs:
         mine, theirs = zip(*pairs, strict=True)
         torch._foreach_copy_(mine, theirs)

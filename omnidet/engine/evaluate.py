@@ -79,7 +79,7 @@ def evaluate(model: nn.Module, loader: Any, metrics: Sequence[Any], preprocessor
             for batch in loader:
                 batch = preprocessor(batch.to(device, non_blocking=True))
                 with torch.autocast(device.type, half) if fp16 else contextlib.nullcontext():
-                    results = model.predict(batch.images, batch.metas, rescale=True)
+                    results = model.predict(batch.images, batch.metas, rescale=True)    # type: ignore[operator]
                 results = [r.cpu() for r in results]
                 for metric in metrics:
                     metric.update(results, batch.metas)
@@ -132,7 +132,8 @@ def test(cfg: Mapping[str, Any], checkpoint: str | Path, work_dir: str | Path | 
         model.to(place).eval()
         preprocessor = build_preprocessor(cfg['model'].get('data_preprocessor')).to(place)
         start = time.perf_counter()
-        metrics = evaluate(model, evaluation.loader, evaluation.metrics, preprocessor, place, not quiet, evaluation.fp16)
+        metrics = evaluate(model, evaluation.loader, evaluation.metrics, preprocessor, place, not quiet,
+                           evaluation.fp16)
         seconds = time.perf_counter() - start
         tables = '\n\n'.join(m.report() for m in evaluation.metrics) if distributed.is_main() else ''
         images = len(evaluation.loader.dataset)

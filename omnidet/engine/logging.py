@@ -87,8 +87,9 @@ class TrainingLog:
         seconds, count = now - self._last, self._count
         step = seconds / count
         left = step * (run.max_iters - run.iter - 1)
-        record = {'mode': 'train', 'epoch': run.epoch + 1, 'iter': run.iter + 1, 'lr': run.optimizer.param_groups[0]['lr'],
-                  **losses, 'time': step, 'data_time': self._data_time / count, 'memory': memory_mib(run.device), 'eta': left}
+        record = {'mode': 'train', 'epoch': run.epoch + 1, 'iter': run.iter + 1,
+                  'lr': run.optimizer.param_groups[0]['lr'], **losses, 'time': step,
+                  'data_time': self._data_time / count, 'memory': memory_mib(run.device), 'eta': left}
         wait = self._data_time / max(seconds, 1e-9)
         self._last, self._data_time, self._count = now, 0.0, 0
         self.record(record)
@@ -103,7 +104,8 @@ class TrainingLog:
         """Tell the figures of a validation."""
         self.record({'mode': 'val', 'epoch': run.epoch, 'iter': run.iter, **metrics})
         if metrics:
-            self.info(f'epoch {run.epoch} validated: ' + '  '.join(f'{k} {v:.4f}' for k, v in metrics.items()))
+            done = f'epoch {run.epoch}' if run.loop.by_epoch else f'iteration {run.iter}'
+            self.info(f'{done} validated: ' + '  '.join(f'{k} {v:.4f}' for k, v in metrics.items()))
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Append to `log.jsonl`, and to TensorBoard's files."""
@@ -168,8 +170,8 @@ def progress_bar(what: str, total: int, shown: bool) -> Iterator[Callable[[], No
     if not shown or not console.is_terminal:
         yield lambda: None
         return
-    with Progress(TextColumn('{task.description}'), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(),
-                  console=console, transient=True) as bar:
+    columns = TextColumn('{task.description}'), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
 

@@ -43,7 +43,7 @@ class EpochBasedTrainLoop:
 @LOOPS.register
 @dataclass
 class IterBasedTrainLoop:
-    """So many batches, whatever the length of an epoch; see `EpochBasedTrainLoop`, with iterations in place of epochs."""
+    """So many batches; see `EpochBasedTrainLoop`, with iterations in place of epochs."""
 
     max_iters: int
     val_begin: int = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,14 +85,17 @@ def build_optimizer(cfg: Mapping[str, Any], model: nn.Module) -> torch.optim.Opt
         groups: list[dict[str, Any]] = [{'params': list(model.parameters())}]
     elif constructor in GROUPINGS:
         try:
-            groups = GROUPINGS[constructor](model, settings.get('lr'), settings.get('weight_decay'), **wrapper.paramwise_cfg)
+            groups = GROUPINGS[constructor](model, settings.get('lr'), settings.get('weight_decay'),
+                                            **wrapper.paramwise_cfg)
         except TypeError as e:
             raise ConfigError(f'optim_wrapper.paramwise_cfg: {e}') from e
     else:
-        raise ConfigError(f'optim_wrapper.constructor: there is no {constructor!r}{did_you_mean(constructor, GROUPINGS)}')
+        near = did_you_mean(constructor, GROUPINGS)
+        raise ConfigError(f'optim_wrapper.constructor: there is no {constructor!r}{near}')
     kind = settings.get('type')
     cls = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
-    if cls is not None and 'fused' in inspect.signature(cls).parameters and not settings.get('foreach') and _can_fuse(model):
+    fuses = cls is not None and 'fused' in inspect.signature(cls).parameters and not settings.get('foreach')
+    if fuses and _can_fuse(model):
         settings.setdefault('fused', True)
     return OPTIMIZERS.build(settings, params=groups)
 
@@ -173,7 +176,9 @@ def layer_decay_groups(model: nn.Module, lr: float, weight_decay: float | None, 
     return list(groups.values())
 
 
-GROUPINGS = {'DefaultOptimWrapperConstructor': parameter_groups, 'LearningRateDecayOptimizerConstructor': layer_decay_groups}
+GROUPINGS: dict[str, Callable[..., list[dict[str, Any]]]] = {
+    'DefaultOptimWrapperConstructor': parameter_groups,
+    'LearningRateDecayOptimizerConstructor': layer_decay_groups}
 
 
 class Updater:

@@ -151,16 +151,17 @@ class Run:
         """
         meta = checkpoint['meta']
         if 'optimizer' not in checkpoint or 'iter' not in meta:
-            raise CheckpointError(f'{source}: it has weights, but no state of a training; begin with its weights by --load-from')
+            raise CheckpointError(f'{source}: it has weights, but no state of a training; begin with its weights by '
+                                  '--load-from')
         raw = checkpoint['state_dict']
         if 'ema_state_dict' in checkpoint:    # then the trained weights lie there, and `state_dict` is their average
             raw = {k.removeprefix('module.'): v for k, v in checkpoint['ema_state_dict'].items() if k != 'steps'}
         try:
             self.model.load_state_dict(raw)
-            self.optimizer.load_state_dict({k: v for k, v in checkpoint['optimizer'].items() if k in ('state', 'param_groups')})
-        except (RuntimeError, ValueError) as e:
-            raise CheckpointError(f'{source}: it does not continue this run ({str(e).splitlines()[0]}); begin with its weights '
-                                  'by --load-from') from e
+            self.optimizer.load_state_dict({k: checkpoint['optimizer'][k] for k in ('state', 'param_groups')})
+        except (RuntimeError, ValueError, KeyError) as e:
+            raise CheckpointError(f'{source}: it does not continue this run ({str(e).splitlines()[0]}); begin with its '
+                                  'weights by --load-from') from e
         if self.updater.scaler.is_enabled() and 'loss_scaler' in checkpoint:
             self.updater.scaler.load_state_dict(checkpoint['loss_scaler'])
         for name, p in self.model.named_parameters():

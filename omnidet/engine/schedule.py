@@ -1,7 +1,7 @@
 """Learning rates over a run: what every `param_scheduler` of a config makes of the optimizer's settings.
 
-A scheduler changes the current value at each of its own steps, between its `begin` and its `end`; several of them act one
-after another on the same value. Each such change is affine in the value and in the base (the optimizer's own setting),
+A scheduler changes the current value at each of its own steps, between its `begin` and its `end`; several of them act
+one after another on the same value. Each such change is affine in the value and in the base (the optimizer's own),
 
     value <- keep * value + base_gain * base + constant
 
@@ -164,7 +164,7 @@ class PolyLR(Scheduler):
 @_register('CosineAnnealing')
 @dataclass(kw_only=True)
 class CosineAnnealingLR(Scheduler):
-    """Down to `eta_min`, or to `eta_min_ratio` of the base, along half a cosine in `T_max` steps (SGDR, arXiv:1608.03983)."""
+    """Down to `eta_min`, or to `eta_min_ratio` of the base, along half a cosine of `T_max` steps (arXiv:1608.03983)."""
 
     T_max: int | None = None
     eta_min: float | None = None
@@ -194,7 +194,8 @@ class CosineRestartLR(Scheduler):
 
     def __post_init__(self) -> None:
         if len(self.periods) != len(self.restart_weights):
-            raise ConfigError(f'CosineRestartLR: {len(self.periods)} periods, but {len(self.restart_weights)} restart_weights')
+            raise ConfigError(f'CosineRestartLR: {len(self.periods)} periods, but {len(self.restart_weights)} '
+                              'restart_weights')
 
     def change(self, k: Array) -> Change:
         ends = np.cumsum(self.periods)
@@ -271,7 +272,8 @@ def build_schedules(cfg: Mapping[str, Any], iterations_per_epoch: int) -> dict[s
 def lr_curve(cfg: Mapping[str, Any], iterations_per_epoch: int) -> list[float]:
     """The learning rate at each iteration of the run, for an optimizer whose own is 1.
 
-    That makes it the factor of any optimizer's, but for an `eta_min` above 0, which a config gives as a rate, not as a factor.
+    That makes it the factor of any optimizer's, but for an `eta_min` above 0, which a config gives as a rate, not as a
+    factor.
 
     Args:
         cfg: the whole config.
@@ -290,12 +292,14 @@ def _scheduler(cfg: Mapping[str, Any], loop: TrainLoop, iterations_per_epoch: in
     if str(cfg['type']).endswith('Momentum'):
         scheduler.param_name = 'momentum'
     if scheduler.end is None:
-        scheduler.end = loop.epochs(iterations_per_epoch) if scheduler.by_epoch else loop.iterations(iterations_per_epoch)
+        count = loop.epochs if scheduler.by_epoch else loop.iterations
+        scheduler.end = count(iterations_per_epoch)
     if scheduler.end <= scheduler.begin:
-        raise ConfigError(f'param_scheduler: {cfg["type"]} ends at {scheduler.end}, which is not after its begin {scheduler.begin}')
+        raise ConfigError(f'param_scheduler: {cfg["type"]} ends at {scheduler.end}, which is not after its begin '
+                          f'{scheduler.begin}')
     if scheduler.convert_to_iter_based:
         if not scheduler.by_epoch:
-            raise ConfigError(f'param_scheduler: {cfg["type"]} is by_epoch=False already; convert_to_iter_based has no meaning')
+            raise ConfigError(f'param_scheduler: {cfg["type"]} has by_epoch=False and convert_to_iter_based=True')
         scheduler = scheduler.by_iteration(iterations_per_epoch)
     return scheduler
 
@@ -317,7 +321,7 @@ def _combine(schedulers: list[Scheduler], loop: TrainLoop, total: int, iteration
 def _run(value: float, keep: Array, add: Array) -> Array:
     """`value[t] = keep[t] * value[t - 1] + add[t]`."""
     if not add.any():
-        return value * np.cumprod(keep)
+        return np.asarray(value * np.cumprod(keep), dtype=np.float64)
     out = np.empty(len(keep))
     for t, (k, a) in enumerate(zip(keep.tolist(), add.tolist(), strict=True)):
         value = k * value + a

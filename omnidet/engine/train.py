@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omnidet.config import dump
+from omnidet.config import check, dump
 from omnidet.data import build_loader, build_preprocessor
 from omnidet.engine import distributed
 from omnidet.engine.checkpoint import load_checkpoint, load_weights
@@ -51,13 +51,14 @@ def train(cfg: Mapping[str, Any], work_dir: str | Path | None = None, resume: bo
         quiet: print nothing.
 
     Returns:
-        `metrics` of the last validation, `best` {metric: score and path}, `checkpoint` (the last one), `work_dir`, `seed`,
-        `iterations`, `seconds`.
+        `metrics` of the last validation, `best` {metric: score and path}, `checkpoint` (the last one), `work_dir`,
+        `seed`, `iterations`, `seconds`.
 
     Raises:
         OmniDetError: something in the config, the data or a checkpoint does not fit, or the training cannot go on.
         KeyboardInterrupt: the run was interrupted; a checkpoint is left.
     """
+    check(cfg)
     place = pick_device(device)
     backend = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('backend')
     with distributed.processes(place, backend):
@@ -113,17 +114,19 @@ def prepare(cfg: Mapping[str, Any], folder: Path, device: torch.device, seed: in
     loader = build_loader(cfg['train_dataloader'], train=True, seed=seed, rank=rank, world_size=world_size,
                           device_type=device.type)
     if len(loader) == 0:
-        raise ConfigError(f'train_dataloader: {len(loader.dataset)} images do not fill one batch; take a smaller batch_size')
+        raise ConfigError(f'train_dataloader: {len(loader.dataset)} images do not fill one batch; take a smaller '
+                          'batch_size')
     evaluation = build_evaluation(cfg, 'val', device)
 
     model = build_model(cfg, pretrained=checkpoint is None and load_from is None)
     report = None
     if load_from is not None and checkpoint is None:
         report = load_weights(model, load_checkpoint(load_from, trust=trust)['state_dict'], str(load_from))
-    check_num_classes(model, loader.dataset.classes, 'train_dataloader.dataset')
-    model.to(device)
+    for split, part in (('train', loader), ('val', evaluation and evaluation.loader)):
+        if part is not None:
+            check_num_classes(model, part.dataset.classes, f'{split}_dataloader.dataset')
+    model.to(device).to(memory_format=torch.channels_last)    # what cuDNN's and oneDNN's convolutions are fastest in
     if device.type == 'cuda':
-        model.to(memory_format=torch.channels_last)
         torch.backends.cudnn.benchmark = bool((cfg.get('env_cfg') or {}).get('cudnn_benchmark', False))
     set_seed(seed + rank)
 
@@ -148,10 +151,10 @@ def prepare(cfg: Mapping[str, Any], folder: Path, device: torch.device, seed: in
             net, device_ids=[device] if device.type == 'cuda' else None, broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False))
     return Run(cfg=cfg, cfg_text=text, work_dir=folder, device=device, seed=seed, model=model, net=net,
-               preprocessor=build_preprocessor(cfg['model'].get('data_preprocessor')).to(device), train_dataloader=loader,
-               evaluation=evaluation, loop=loop, iterations_per_epoch=len(loader), optimizer=optimizer,
-               updater=Updater(wrapper, optimizer, device), schedules=schedules, bases=bases, hooks=hooks, logger=log,
-               resumed=checkpoint)
+               preprocessor=build_preprocessor(cfg['model'].get('data_preprocessor')).to(device),
+               train_dataloader=loader, evaluation=evaluation, loop=loop, iterations_per_epoch=len(loader),
+               optimizer=optimizer, updater=Updater(wrapper, optimizer, device), schedules=schedules, bases=bases,
+               hooks=hooks, logger=log, resumed=checkpoint)
 
 
 def _fit(run: Run) -> None:
@@ -197,13 +200,13 @@ def _epoch(run: Run, interrupts: Interrupts) -> None:
 
 
 def _batches(run: Run) -> Iterator[Batch]:
-    """The batches of this epoch from `run.batch_index` on, on the device and normalised; the wait for each is measured."""
+    """The batches of this epoch from `run.batch_index` on, on the device and normalised; each wait is measured."""
     run.train_dataloader.set_start(run.batch_index)
     state = rng_state()
     batches = iter(run.train_dataloader)
     set_rng_state(state)    # starting the workers must not change what the model draws
     batches = itertools.islice(batches, run.iterations_per_epoch - run.batch_index)    # a sampler may have no end
-    for run.batch_index in range(run.batch_index, run.iterations_per_epoch):
+    while run.batch_index < run.iterations_per_epoch:
         asked = time.perf_counter()
         batch = next(batches, None)
         run.data_time = time.perf_counter() - asked
@@ -211,9 +214,9 @@ def _batches(run: Run) -> Iterator[Batch]:
             raise TrainingError(f'epoch {run.epoch + 1}: the loader ended after {run.batch_index} of '
                                 f'{run.iterations_per_epoch} batches')
         batch = run.preprocessor(batch.to(run.device, non_blocking=True))
-        if run.device.type == 'cuda':
-            batch.images = batch.images.contiguous(memory_format=torch.channels_last)
+        batch.images = batch.images.contiguous(memory_format=torch.channels_last)
         yield batch
+        run.batch_index += 1
     run.batch_index = 0
 
 
@@ -224,7 +227,7 @@ def _step(run: Run, batch: Batch) -> dict[str, Tensor]:
         for group, base in zip(run.optimizer.param_groups, run.bases[name], strict=True):
             _set(group, name, schedule.at(base, t))
     if hasattr(run.model, 'set_progress'):
-        run.model.set_progress(run.epoch, t)
+        run.model.set_progress(run.epoch, t)    # type: ignore[operator]
     steps = updater.steps_at(t, run.max_iters)
     waits = not steps and isinstance(run.net, nn.parallel.DistributedDataParallel)
     with run.net.no_sync() if waits else contextlib.nullcontext():    # type: ignore[operator]
@@ -249,6 +252,9 @@ def validate(run: Run) -> None:
     run.metrics = evaluate(run.deployed, run.evaluation.loader, run.evaluation.metrics, run.preprocessor, run.device,
                            progress=not run.logger.console.quiet, fp16=run.evaluation.fp16)
     set_rng_state(state)    # a resumed run, which may not have validated, draws the same
+    if run.is_main:
+        for metric in run.evaluation.metrics:
+            run.logger.info(metric.report())
     run.call('after_val', run.metrics)
     run.logger.resume()
 
@@ -261,7 +267,7 @@ class _Losses(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.model.loss(batch.images, batch.targets)
+        return self.model.loss(batch.images, batch.targets)    # type: ignore[operator]
 
 
 def _base(group: Mapping[str, Any], name: str) -> float:
@@ -286,7 +292,7 @@ def _scale_lr(cfg: Mapping[str, Any], optimizer: torch.optim.Optimizer, world_si
     if not scaling.get('enable', False):
         return
     if not scaling.get('base_batch_size'):
-        raise ConfigError('auto_scale_lr: base_batch_size is missing, the batch size that the learning rate is meant for')
+        raise ConfigError('auto_scale_lr: base_batch_size is missing, the one that the learning rate is meant for')
     ratio = cfg['train_dataloader'].get('batch_size', 1) * world_size / scaling['base_batch_size']
     for group in optimizer.param_groups:
         group['lr'] *= ratio

@@ -10,7 +10,7 @@ import collections
 import datetime
 import functools
 import pickle
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class InertDict(dict):
     """A stand-in for a class of dicts."""
 
     def __init__(self, items: Any = ()) -> None:
-        super().__init__(items if isinstance(items, (dict, list, tuple)) else ())    # a defaultdict's factory is dropped
+        super().__init__(items if isinstance(items, (dict, list, tuple)) else ())    # a defaultdict's factory goes
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -125,7 +125,7 @@ _TAKES_STATE = (collections.OrderedDict, Inert, InertDict, _DType, _Array)
 class Unpickler(pickle._Unpickler):    # the reader in Python: it lets BUILD be overridden
     """`pickle.Unpickler` for `_KNOWN` names alone."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         full = f'{module}.{name}'.replace('__builtin__.', 'builtins.', 1)
@@ -138,16 +138,17 @@ class Unpickler(pickle._Unpickler):    # the reader in Python: it lets BUILD be 
 
     def load_build(self) -> None:
         """Set attributes on stand-ins alone; on a function or a class they would outlive the file."""
-        target, state = self.stack[-2], self.stack[-1]
+        stack: list[Any] = self.stack    # type: ignore[attr-defined]
+        target, state = stack[-2], stack[-1]
         if not isinstance(target, _TAKES_STATE):
             raise RefusedError(f'attributes for {target!r}')
         if not hasattr(target, '__setstate__') or isinstance(target, (Inert, collections.OrderedDict)):
-            self.stack.pop()
+            stack.pop()
             values = state[0] if isinstance(state, tuple) and state else state
             if isinstance(values, dict):
                 vars(target).update((k, v) for k, v in values.items() if isinstance(k, str) and not k.startswith('__'))
             return
-        super().load_build()
+        super().load_build()    # type: ignore[misc]
 
     dispatch[pickle.BUILD[0]] = load_build
 

@@ -1,6 +1,6 @@
-"""`visualizer`, `vis_backends` and `log_processor` of a config, with their arguments, so that a config is checked in full.
+"""`visualizer`, `vis_backends` and `log_processor` of a config with their arguments, so that it is checked in full.
 
-A run reads two things of them: whether TensorBoard is asked for, and nothing else; pictures are drawn by `omnidet predict`.
+A run reads one thing of them: whether TensorBoard is asked for. Pictures are drawn by `omnidet predict`.
 """
 
 from __future__ import annotations

@@ -11,19 +11,19 @@ from omnidet.registry import HOOKS
 if TYPE_CHECKING:
     from omnidet.engine.run import Run
 
-PRIORITIES = {'HIGHEST': 0, 'VERY_HIGH': 10, 'HIGH': 30, 'ABOVE_NORMAL': 40, 'NORMAL': 50, 'BELOW_NORMAL': 60, 'LOW': 70,
-              'VERY_LOW': 90, 'LOWEST': 100}
+PRIORITIES = {'HIGHEST': 0, 'VERY_HIGH': 10, 'HIGH': 30, 'ABOVE_NORMAL': 40, 'NORMAL': 50, 'BELOW_NORMAL': 60,
+              'LOW': 70, 'VERY_LOW': 90, 'LOWEST': 100}
 
 
 class Hook:
     """Something that happens at certain moments of a training. Every method does nothing until a subclass says what.
 
-    The loop calls `before_train`, `before_epoch`, `before_iter`, `after_iter`, `after_epoch`, `before_val`, `after_val`,
-    `before_save` and `after_train` with the run. Hooks written for MMEngine use other names for some of these moments
-    (`before_train_epoch`, `after_train_iter`, ...); they are called too.
+    The loop calls `before_train`, `before_epoch`, `before_iter`, `after_iter`, `after_epoch`, `before_val`,
+    `after_val`, `before_save` and `after_train` with the run. Hooks written for MMEngine use other names for some of
+    these moments (`before_train_epoch`, `after_train_iter`, ...); they are called too.
 
-    `run.iter` and `run.epoch` count what is finished: within `after_iter` and `after_epoch`, the iteration or epoch that
-    just ended is not counted yet.
+    `run.iter` and `run.epoch` count what is finished: within `after_iter` and `after_epoch`, the iteration or epoch
+    that just ended is not counted yet.
 
     Attributes:
         priority: hooks with a smaller number come first; or a name such as 'LOW'.

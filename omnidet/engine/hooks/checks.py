@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
 @HOOKS.register
 class NumClassCheckHook(Hook):
-    """Hold the number of classes of every head against the data set's before training."""
+    """Hold the number of classes of every head against the data set's; a training does so by itself too."""
 
     def before_train(self, run: Run) -> None:
         check_num_classes(run.model, run.train_dataloader.dataset.classes, 'train_dataloader.dataset')
-        if run.evaluation is not None:
-            check_num_classes(run.model, run.evaluation.loader.dataset.classes, 'val_dataloader.dataset')
 
 
 @HOOKS.register
@@ -42,7 +40,7 @@ class CheckInvalidLossHook(Hook):
 
 
 def check_num_classes(model: nn.Module, classes: tuple[str, ...], where: str) -> None:
-    """Hold `num_classes` of the model's heads against a data set's classes; a head for proposals has a count of its own.
+    """Hold `num_classes` of the model's heads against a data set's classes; RPN heads have a count of their own.
 
     Raises:
         ConfigError: a head has another number.
@@ -50,11 +48,11 @@ def check_num_classes(model: nn.Module, classes: tuple[str, ...], where: str) ->
     for name, module in model.named_modules():
         K = getattr(module, 'num_classes', None)
         parts = name.split('.')
-        if isinstance(K, int) and 'rpn_head' not in parts and any('bbox_head' in p or p == 'mask_head' for p in parts) \
-                and K != len(classes):
+        is_head = 'rpn_head' not in parts and any('bbox_head' in p or p == 'mask_head' for p in parts)
+        if is_head and isinstance(K, int) and len(classes) != K:
             listed = ', '.join(classes[:5]) + (', ...' if len(classes) > 5 else '')
-            raise ConfigError(f'model.{name}.num_classes is {K}, but {where} has {len(classes)} classes ({listed}): set '
-                              f'num_classes to {len(classes)}, or name the classes in metainfo=dict(classes=(...))')
+            raise ConfigError(f'model.{name}.num_classes is {K}, but {where} has {len(classes)} classes ({listed}): '
+                              f'set num_classes to {len(classes)}, or name the classes in metainfo=dict(classes=(...))')
 
 
 def check_finite(losses: dict[str, Any], iteration: int) -> None:
@@ -62,5 +60,5 @@ def check_finite(losses: dict[str, Any], iteration: int) -> None:
     if torch.isfinite(losses['loss']):
         return
     bad = [k for k, v in losses.items() if isinstance(v, Tensor) and not torch.isfinite(v) and k != 'loss']
-    raise TrainingError(f'iteration {iteration}: the loss is not finite ({", ".join(bad) or "loss"}). A smaller learning rate, '
-                        'a longer warm-up or clip_grad=dict(max_norm=35) in optim_wrapper may help; look for boxes without area')
+    raise TrainingError(f'iteration {iteration}: the loss is not finite ({", ".join(bad) or "loss"}). A smaller '
+                        'learning rate, a longer warm-up or clip_grad=dict(max_norm=35) in optim_wrapper may help')

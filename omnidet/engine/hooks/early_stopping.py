@@ -44,4 +44,4 @@ class EarlyStoppingHook(Hook):
             self.waited += 1
         reached = self.threshold is not None and sign * (score - self.threshold) >= 0
         if reached or self.waited >= self.patience or (self.check_finite and score != score):
-            run.stop(f'{self.monitor} is {score:.4f}' if reached else f'{self.monitor} has not improved {self.waited} times')
+            run.stop(f'{self.monitor} is {score:.4f}' + ('' if reached else f', {self.waited} times without a gain'))
