@@ -122,7 +122,7 @@ def prepare(cfg: Mapping[str, Any], folder: Path, device: torch.device, seed: in
     report = None
     if load_from is not None and checkpoint is None:
         report = load_weights(model, load_checkpoint(load_from, trust=trust)['state_dict'], str(load_from))
-    for split, part in (('train', loader), ('val', evaluation and evaluation.loader)):
+    for split, part in (('train', loader), ('val', evaluation.loader if evaluation else None)):
         if part is not None:
             check_num_classes(model, part.dataset.classes, f'{split}_dataloader.dataset')
     model.to(device).to(memory_format=torch.channels_last)    # what cuDNN's and oneDNN's convolutions are fastest in
