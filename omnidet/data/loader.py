@@ -68,6 +68,11 @@ class Loader:
         """Batches in an epoch; in one pass, where the sampler has no end."""
         return len(self._keys)
 
+    @property
+    def endless(self) -> bool:
+        """Whether the sampler goes on without an end; an iteration over the loader then does too, whatever its length."""
+        return self._keys.endless
+
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next iteration is."""
         self._keys.epoch = epoch
@@ -88,6 +93,7 @@ class _Keys:
     def __init__(self, batch_sampler: Any, limit: int | None) -> None:
         self.batch_sampler = batch_sampler
         self.limit = limit
+        self.endless = bool(getattr(getattr(batch_sampler, 'sampler', None), 'endless', False))
         self.epoch = 0
         self.start = 0
 
@@ -96,7 +102,7 @@ class _Keys:
         for sampler in (self.batch_sampler, getattr(self.batch_sampler, 'sampler', None)):
             if sampler is not None and hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(epoch)
-        for batch in itertools.islice(iter(self.batch_sampler), start, self.limit):
+        for batch in itertools.islice(iter(self.batch_sampler), start, None if self.endless else self.limit):
             yield [key if isinstance(key, tuple) else (epoch, int(key)) for key in batch]
 
     def __len__(self) -> int:

@@ -58,6 +58,8 @@ class InfiniteSampler:
         rank, world_size: this process, and how many there are.
     """
 
+    endless = True
+
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, rank: int = 0,
                  world_size: int = 1) -> None:
         self.dataset = dataset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from omnidet.engine.loops import TrainLoop
 from omnidet.engine.optim import Updater
 from omnidet.engine.schedule import Schedule
 from omnidet.errors import CheckpointError
+from omnidet.structures import Batch
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Run:
         ema: the average of the weights, where a hook keeps one.
         epoch, iter: how many are finished.
         batch_index: the place of the current batch in its epoch.
+        stream: where the batches come from at present; None makes the loop ask the loader anew.
         data_time: how long the loop waited for the current batch, in seconds.
         metrics: of the last validation.
         best: {metric: its best score and where those weights are}.
@@ -66,6 +68,7 @@ class Run:
     epoch: int = 0
     iter: int = 0
     batch_index: int = 0
+    stream: Iterator[Batch] | None = None
     data_time: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
     best: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -201,14 +200,15 @@ def _epoch(run: Run, interrupts: Interrupts) -> None:
 
 def _batches(run: Run) -> Iterator[Batch]:
     """The batches of this epoch from `run.batch_index` on, on the device and normalised; each wait is measured."""
-    run.train_dataloader.set_start(run.batch_index)
-    state = rng_state()
-    batches = iter(run.train_dataloader)
-    set_rng_state(state)    # starting the workers must not change what the model draws
-    batches = itertools.islice(batches, run.iterations_per_epoch - run.batch_index)    # a sampler may have no end
+    loader = run.train_dataloader
+    if run.stream is None:
+        loader.set_start(run.iter if loader.endless else run.batch_index)
+        state = rng_state()
+        run.stream = iter(loader)
+        set_rng_state(state)    # starting the workers must not change what the model draws
     while run.batch_index < run.iterations_per_epoch:
         asked = time.perf_counter()
-        batch = next(batches, None)
+        batch = next(run.stream, None)
         run.data_time = time.perf_counter() - asked
         if batch is None:
             raise TrainingError(f'epoch {run.epoch + 1}: the loader ended after {run.batch_index} of '
@@ -218,6 +218,8 @@ def _batches(run: Run) -> Iterator[Batch]:
         yield batch
         run.batch_index += 1
     run.batch_index = 0
+    if not loader.endless:
+        run.stream = None
 
 
 def _step(run: Run, batch: Batch) -> dict[str, Tensor]:

@@ -29,5 +29,6 @@ class PipelineSwitchHook(Hook):
     def before_epoch(self, run: Run) -> None:
         if run.epoch >= self.switch_epoch and not self.switched:
             run.train_dataloader.set_pipeline(self.switch_pipeline)
+            run.stream = None
             run.logger.info(f'epoch {run.epoch + 1}: the training pipeline is switched')
             self.switched = True
