@@ -105,7 +105,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog='omnidet', description='Object detection and segmentation: one config file is one experiment.',
                     epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument('--version', action='version', version=f'omnidet {__version__}')
-    parser.add_argument('--traceback', action='store_true', help='show where in the program an error arose; may follow any command')
+    parser.add_argument('--traceback', action='store_true', 
+                        help='show where in the program an error arose; may follow any command')
     command = next((a for a in argv if not a.startswith('-')), None)
     if command is not None and command not in COMMANDS:
         parser.error(f'there is no command {command!r}{did_you_mean(command, COMMANDS)}')

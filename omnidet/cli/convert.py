@@ -13,6 +13,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from omnidet.cli.classes import read_category_names
+
 HELP = 'write a COCO json from Pascal VOC, YOLO or VIA annotations'
 
 
@@ -32,6 +34,15 @@ def run(args: argparse.Namespace) -> None:
     functions = {'voc': convert.voc_to_coco, 'yolo': convert.yolo_to_coco, 'via': convert.via_to_coco}
     summary = functions[args.source](args.root, args.split, args.out, classes=args.classes)
     print(f'{args.out}: {describe(summary)}')
+    print(config_lines(args.out, summary['folder']))
+
+
+def config_lines(out: Path, folder: str) -> str:
+    """What a config says to read the json: its classes, its path, and the folder that image names are relative to."""
+    names, images = tuple(read_category_names(out)), Path(folder).as_posix()
+    return (f'in a config:\n  classes = {names!r}\n'
+            f"  dataset=dict(data_root='', ann_file={out.as_posix()!r}, data_prefix=dict(img={images!r}),\n"
+            '               metainfo=dict(classes=classes))')
 
 
 def describe(summary: dict[str, Any]) -> str:

@@ -45,10 +45,9 @@ def print_summary(summary: PredictSummary, score_thr: float) -> None:
     from rich.console import Console
     from rich.table import Table
     console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, title=f'detections with a score of {score_thr:g} or more', title_style='',
-                  title_justify='left')
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column('class')
-    table.add_column('detections', justify='right')
+    table.add_column(f'score >= {score_thr:g}', justify='right')
     for name, count in summary.counts.items():
         table.add_row(name, str(count))
     if summary.counts:

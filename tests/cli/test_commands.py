@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-import types
+import textwrap
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from omnidet.cli import main, parse
 from omnidet.cli.arguments import import_user_module, read_config
 from omnidet.cli.convert import describe
 from omnidet.cli.train import apply_switches
+from omnidet.config import load_config
+from omnidet.data import build_dataset
 from omnidet.errors import ConfigError, OmniDetError
 
 
@@ -59,20 +63,27 @@ def test_a_conversion_is_summed_up_with_what_was_skipped_and_why():
     assert text == '3 images, 7 boxes\n  skipped: a.jpg: a box without area'
 
 
-def test_convert_hands_the_folder_to_the_reader_of_its_format(monkeypatch, capsys):
-    seen = []
+def test_a_converted_set_is_read_with_the_config_lines_that_convert_prints(tmp_path, capsys):
+    for folder in ('images/val', 'labels/val'):
+        (tmp_path / folder).mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / 'images/val/a.png'), np.zeros((50, 100, 3), np.uint8))
+    (tmp_path / 'labels/val/a.txt').write_text('1 0.5 0.5 0.2 0.4\n0 0.5 0.5 0 0\n')
+    out = tmp_path / 'val.json'
+    assert main(['convert', 'yolo', str(tmp_path), '--split', 'val', '--to', 'coco', '--out', str(out),
+                 '--classes', 'cat', 'dog']) == 0
+    printed = capsys.readouterr().out
+    assert '1 images, 1 boxes, 2 classes' in printed
+    assert 'boxes without area: 1 (a.png' in printed
 
-    def read(*args, **kwargs):
-        seen.append((args, kwargs))
-        return dict(images=1)
-    fake = types.SimpleNamespace(voc_to_coco=None, via_to_coco=None, yolo_to_coco=read)
-    import omnidet.data
-    monkeypatch.setitem(sys.modules, 'omnidet.data.convert', fake)    # type: ignore[misc]
-    monkeypatch.setattr(omnidet.data, 'convert', fake, raising=False)
-    argv = ['convert', 'yolo', 'my/yolo', '--split', 'val', '--to', 'coco', '--out', 'val.json', '--classes', 'a']
-    assert main(argv) == 0
-    assert seen == [((Path('my/yolo'), 'val', Path('val.json')), dict(classes=['a']))]
-    assert capsys.readouterr().out == 'val.json: 1 images\n'
+    lines = textwrap.dedent(printed.partition('in a config:\n')[2])
+    (tmp_path / 'config.py').write_text(lines)
+    dataset = load_config(tmp_path / 'config.py').dataset
+    built = build_dataset(dict(type='CocoDataset', pipeline=[], **dataset), test_mode=True)
+    assert built.classes == ('cat', 'dog')
+    record = built.load(0)
+    assert Path(record['img_path']).is_file()
+    assert record['instances'][0]['bbox'] == pytest.approx([40, 15, 60, 35])
+    assert record['instances'][0]['bbox_label'] == 1
 
 
 def test_a_zoo_config_on_other_classes_stops_before_training_with_the_lines_to_write(tmp_path, capsys):
