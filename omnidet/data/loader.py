@@ -70,7 +70,7 @@ class Loader:
 
     @property
     def endless(self) -> bool:
-        """Whether the sampler goes on without an end; an iteration over the loader then does too, whatever its length."""
+        """Whether the sampler goes on without an end; an iteration over the loader then does too."""
         return self._keys.endless
 
     def set_epoch(self, epoch: int) -> None:

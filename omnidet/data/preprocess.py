@@ -50,8 +50,9 @@ class DetDataPreprocessor(nn.Module):
         for name, values in (('mean', mean), ('std', std)):
             if values is not None and len(values) not in (1, 3):
                 raise ConfigError(f'DetDataPreprocessor.{name}: one value or three are wanted; found {values!r}')
-        self.register_buffer('mean', None if mean is None else torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer('std', None if std is None else torch.tensor(std).view(-1, 1, 1), persistent=False)
+        for name, values in (('mean', mean), ('std', std)):
+            buffer = None if values is None else torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+            self.register_buffer(name, buffer, persistent=False)
         self.pad_size_divisor = pad_size_divisor
         self.pad_value = pad_value
         self.mask_pad_value = mask_pad_value
