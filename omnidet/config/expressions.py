@@ -96,7 +96,7 @@ class Evaluator:
         if not isinstance(value, ConfigDict):
             raise Refusal(f'the attribute {node.attr!r} of a {ops.kind_of(value)} is not allowed')
         if node.attr not in value:
-            raise Refusal(f'{ast.unparse(node.value)} has no {node.attr!r}{did_you_mean(node.attr, map(str, value))}')
+            raise Refusal(f'{_short(node.value)} has no {node.attr!r}{did_you_mean(node.attr, map(str, value))}')
         return value[node.attr]
 
     def _subscript(self, node: ast.Subscript) -> Any:
@@ -106,8 +106,8 @@ class Evaluator:
         if not isinstance(value, (dict, list, tuple, str, range)):
             raise Refusal(f'a {ops.kind_of(value)} has no items')
         if isinstance(key, slice):
-            self.meter.charge(1 + len(value) // 4)
-        elif isinstance(value, dict) and ops.hashable(key, self.meter) not in value:
+            self.meter.charge(1 + len(value))
+        elif isinstance(value, dict) and ops.hashable(key) not in value:
             raise Refusal(f'{_short(node.value)} has no {key!r}{did_you_mean(str(key), map(str, value))}')
         return value[key]
 
@@ -135,7 +135,7 @@ class Evaluator:
         inner = node.elts[0]
         if len(node.elts) == 1 and isinstance(inner, ast.Set) and len(inner.elts) == 1:
             return self._template(inner.elts[0])
-        return {ops.hashable(v, self.meter) for v in self._items(node.elts)}
+        return {ops.hashable(v) for v in self._items(node.elts)}
 
     def _template(self, node: ast.expr) -> Any:
         """`{{ name }}`, which Python reads as a set in a set."""
@@ -149,7 +149,7 @@ class Evaluator:
             if key is None:
                 self._spread(out, self.eval(value))
             else:
-                name = ops.hashable(self.eval(key), self.meter)
+                name = ops.hashable(self.eval(key))
                 out[name] = self.eval(value)
                 self.origins.mark(out, name, Origin(self.file, key.lineno))
         return out
@@ -188,7 +188,7 @@ class Evaluator:
             else:
                 for pair in ops.iterable(positional, self.meter):
                     key, value = ops.iterable(pair, self.meter)
-                    out[ops.hashable(key, self.meter)] = value
+                    out[ops.hashable(key)] = value
         for keyword in node.keywords:
             value = self.eval(keyword.value)
             if keyword.arg is None:
@@ -211,7 +211,7 @@ class Evaluator:
 
     def _change_dict(self, value: dict[Any, Any], name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         if name == 'setdefault':
-            key = ops.hashable(args[0], self.meter)
+            key = ops.hashable(args[0])
             if key not in value:
                 default = args[1] if len(args) > 1 else None
                 if isinstance(value, ConfigDict):
@@ -256,8 +256,9 @@ class Evaluator:
         for op, right_node in zip(node.ops, node.comparators, strict=True):
             right = self.eval(right_node)
             for value in (left, right):
-                if isinstance(value, (dict, list, tuple, set)):
-                    self.meter.walk(value)
+                self.meter.walk(value)
+            if isinstance(right, range) and not isinstance(left, int):
+                self.meter.charge(len(right))    # Python goes through it
             if not ops.COMPARE[type(op)](left, right):
                 return False
             left = right
@@ -296,14 +297,14 @@ class Evaluator:
         items = [self.eval(node.elt) for _ in self._rounds(node.generators)]
         self.scopes.pop()
         if isinstance(node, ast.SetComp):
-            return {ops.hashable(v, self.meter) for v in items}
+            return {ops.hashable(v) for v in items}
         return self.origins.born(items, Origin(self.file, node.lineno))
 
     def _dict_comprehension(self, node: ast.DictComp) -> dict[Any, Any]:
         self.scopes.append({})
         out: dict[Any, Any] = self.origins.born({}, Origin(self.file, node.lineno))
         for _ in self._rounds(node.generators):
-            key = ops.hashable(self.eval(node.key), self.meter)
+            key = ops.hashable(self.eval(node.key))
             out[key] = self.eval(node.value)
             self.origins.mark(out, key, Origin(self.file, node.lineno))
         self.scopes.pop()
@@ -350,7 +351,7 @@ class Evaluator:
         if isinstance(container, ConfigDict):
             value = own(value, self.origins, self.meter)
         if isinstance(container, dict):
-            key = ops.hashable(key, self.meter)
+            key = ops.hashable(key)
             set_item(container, key, value, self.origins)
             self.origins.mark(container, key, Origin(self.file, self.line))
         elif isinstance(container, list):
@@ -381,7 +382,8 @@ class Evaluator:
             container = self.eval(target.value)
             if not isinstance(container, (dict, list)):
                 raise Refusal(f'an item of a {ops.kind_of(container)} cannot be deleted')
-            del container[ops.hashable(self._index(target.slice), self.meter)]
+            key = self._index(target.slice)
+            del container[ops.hashable(key) if isinstance(container, dict) else key]
         else:
             raise Refusal('this cannot be deleted')
 

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import tokenize
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ from omnidet.config.documents import parse_json, parse_yaml
 from omnidet.config.expressions import BASE, Evaluator, substitute
 from omnidet.config.interpreter import FAILURES, Interpreter, evaluate, failure
 from omnidet.config.merge import combine, own
-from omnidet.config.meter import MAX_BYTES, Meter, Refusal
+from omnidet.config.meter import MAX_BYTES, MAX_YAML_BYTES, Meter, Refusal
 from omnidet.config.nodes import Config, ConfigDict, Origins
 from omnidet.config.overrides import override
 from omnidet.config.resolve import SUFFIXES, find_base, find_config, is_file
 from omnidet.errors import ConfigError, did_you_mean
 
-MAX_BASES = 50      # of files that inherit from one another
-_ENVIRONMENT = re.compile(r'''\{\{\s*['"]?\$(\w+)(?:\s*:\s*([^{}\n]*?))?\s*['"]?\s*\}\}''')
+MAX_BASES = 30      # files that inherit from one another in a row
+MAX_FILES = 300     # files in all
+_ENVIRONMENT = re.compile(r'''\{\{\s*['"]?\$(\w+)([^{}\n]*)\}\}''')
 _BASE_ITEM = re.compile(r'''\{\{\s*_base_\.([\w.]+)\s*\}\}''')
 
 
@@ -58,6 +60,7 @@ class _Loader:
         self.meter = Meter()
         self.origins = Origins()
         self.open: list[Path] = []
+        self.files = 0
         self.imports: dict[Path, dict[str, Any]] = {}    # the classes that each file imports: `read_base` hands them on
 
     def load(self, file: Path) -> ConfigDict:
@@ -71,6 +74,9 @@ class _Loader:
             raise ConfigError(f'{file} inherits from itself: {" -> ".join(p.name for p in [*self.open, key])}')
         if len(self.open) >= MAX_BASES:
             raise ConfigError(f'{file}: more than {MAX_BASES} files inherit from one another')
+        self.files += 1
+        if self.files > MAX_FILES:
+            raise ConfigError(f'{self.open[0]} inherits from more than {MAX_FILES} files')
         self.open.append(key)
         if file.suffix not in SUFFIXES:
             raise ConfigError(f'{file}: a config is a file with one of the extensions {", ".join(SUFFIXES)}')
@@ -89,7 +95,8 @@ class _Loader:
         base = self._bases(file, names)
         if self.trust:
             from omnidet.config.trusted import execute
-            values = execute(tree, file, base, variables, self.origins, lambda node: self._read_base(file, node))
+            values, self.imports[file] = execute(tree, file, base, variables, self.origins,
+                                                 lambda node: self._read_base(file, node))
         else:
             evaluator = Evaluator(str(file), self.meter, self.origins, base if names else None, variables)
             values = Interpreter(evaluator, lambda node: self._read_base(file, node)).run(tree)
@@ -208,9 +215,11 @@ def _read(file: Path) -> str:
         ConfigError: it cannot be read, or is no text.
     """
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise ConfigError(f'{file} has more than {MAX_BYTES} bytes; that is no config')
-        data = file.read_bytes()
+        most = MAX_BYTES if file.suffix in ('.py', '.json') else MAX_YAML_BYTES
+        with file.open('rb') as f:
+            data = f.read(most + 1)
+        if len(data) > most:
+            raise ConfigError(f'{file} has more than {most} bytes; that is no config')
         encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0] if file.suffix == '.py' else 'utf-8-sig'
         text = data.decode(encoding)
     except OSError as e:
@@ -226,7 +235,9 @@ def _parse(file: Path, text: str) -> ast.Module:
     # `{{ _base_.a.0 }}` is no Python, but `_base_.a[0]` is
     text = _BASE_ITEM.sub(lambda m: '{{_base_.' + re.sub(r'\.(\d+)(?=\.|$)', r'[\1]', m[1]) + '}}', text)
     try:
-        return ast.parse(text, str(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')    # about escapes in texts, and the like
+            return ast.parse(text, str(file))
     except SyntaxError as e:
         raise ConfigError(f'{file}:{e.lineno or 1}: this is no Python: {e.msg}') from None
     except (ValueError, RecursionError, MemoryError) as e:
@@ -242,7 +253,8 @@ def _variables(file: Path) -> dict[str, str]:
 def _with_environment(text: str, file: Path) -> str:
     """`text` with `{{$NAME:default}}` replaced by environment variables."""
     def value(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1], match[2])
+        _, colon, default = match[0].strip('{} \t\'"').partition(':')
+        found = os.environ.get(match[1], default.strip() if colon else None)
         if found is None:
             line = text.count('\n', 0, match.start()) + 1
             raise ConfigError(f'{file}:{line}: the environment variable {match[1]} is not set, and no default is given')
@@ -252,7 +264,6 @@ def _with_environment(text: str, file: Path) -> str:
 
 def _warn_if_deprecated(file: Path, note: Any) -> None:
     if isinstance(note, Mapping):
-        import warnings
         use = f'; use {note["expected"]}' if 'expected' in note else ''
         more = f' (see {note["reference"]})' if 'reference' in note else ''
         warnings.warn(f'{file} is deprecated{use}{more}', stacklevel=2)

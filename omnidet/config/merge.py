@@ -34,8 +34,10 @@ def _own(value: Any, origins: Origins) -> Any:
         new = list(value)
     elif isinstance(value, (list, tuple)):
         new = type(value)(_own(v, origins) for v in value)
-    else:
+    elif value is None or isinstance(value, (str, int, float, set, frozenset, type)) or callable(value):
         return value
+    else:
+        raise Refusal(f'a {type(value).__name__} is no data')
     origins.inherit(new, value)
     return new
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from omnidet.config.nodes import children
 
-MAX_STEPS = 1_000_000      # a literal, a name, a call is one; the largest config of MMDetection's zoo takes 17,000
+MAX_STEPS = 400_000        # a literal, a name, a call is one; the largest config of MMDetection's zoo takes 12,300
 MAX_TEXT = 1_000_000       # characters in one string
 MAX_BITS = 4096            # of an integer
 MAX_DEPTH = 100            # of expressions in a file, and of dicts and lists in a value
-MAX_BYTES = 4_000_000      # of a file
+MAX_BYTES = 1_000_000      # of a file
+MAX_YAML_BYTES = 200_000   # of a YAML file, which takes far longer to read
 
 
 class Refusal(Exception):

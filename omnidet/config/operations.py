@@ -11,7 +11,8 @@ from typing import Any
 from omnidet.config.meter import MAX_BITS, Meter, Refusal
 from omnidet.config.nodes import ConfigDict
 
-MAX_WIDTH = 1000    # of a number in a format, such as f'{x:>1000}'
+MAX_WIDTH = 1000        # of a number in a format, such as f'{x:>1000}'
+MAX_TEMPLATE = 2000     # characters of a text before %, or of a format
 
 
 class Symbol:
@@ -73,7 +74,10 @@ def binary(op: ast.operator, a: Any, b: Any, meter: Meter) -> Any:
         if isinstance(value, Symbol):
             raise Refusal(f'{value.name} is imported, so it is only a name here; {sign} cannot be applied to it')
     _bound(sign, a, b, meter)
-    return function(a, b)
+    value = function(a, b)
+    if isinstance(value, complex):
+        raise Refusal('the result is a complex number')
+    return value
 
 
 def _bound(sign: str, a: Any, b: Any, meter: Meter) -> None:
@@ -97,6 +101,8 @@ def _bound(sign: str, a: Any, b: Any, meter: Meter) -> None:
 
 
 def _percent(text: str, values: Any, meter: Meter) -> None:
+    if len(text) > MAX_TEMPLATE:
+        raise Refusal(f'a format of {len(text)} characters is not allowed')
     for flags in re.findall(r'%(?:\([^)]*\))?([^a-zA-Z%]*)', text):
         check_format(flags)
     items = values if isinstance(values, tuple) else list(values.values()) if isinstance(values, dict) else [values]
@@ -108,7 +114,7 @@ def check_format(spec: str) -> None:
     """Refuse a format with a width or precision that would make a huge text."""
     if '*' in spec and not spec.startswith(('*<', '*>', '*^')):
         raise Refusal('a width of * in a format is not allowed')
-    if any(len(n) > 4 or int(n) > MAX_WIDTH for n in re.findall(r'\d+', spec)):
+    if len(spec) > MAX_TEMPLATE or any(len(n) > 4 or int(n) > MAX_WIDTH for n in re.findall(r'\d+', spec)):
         raise Refusal(f'a format asks for a width of more than {MAX_WIDTH}: {spec[:40]!r}')
 
 
@@ -167,17 +173,21 @@ def call_method(value: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, 
         raise Refusal(f'the method {name!r} of a {kind_of(value)} is not allowed')
     if isinstance(value, str):
         return _call_str(value, name, args, kwargs, meter)
-    meter.charge(1 + len(value) // 4)
+    meter.charge(1 + len(value))
     if name in ('remove', 'index', 'count', 'sort'):
         if kwargs.keys() - {'reverse'}:
             raise Refusal(f'{name} takes no function here')
         meter.walk(value)
+    if isinstance(value, set) or name in ('remove', 'index', 'count'):
+        for arg in args:
+            meter.walk(arg)
+    if isinstance(value, set):
+        args = tuple(_set(meter, a) if isinstance(a, (list, tuple, range)) else hashable(a) for a in args)
+    elif isinstance(value, dict):
+        args = tuple(hashable(a) if i == 0 else a for i, a in enumerate(args))
     for arg in (*args, *kwargs.values()):
-        if isinstance(arg, (list, tuple, dict, set, range)):
+        if isinstance(arg, (list, tuple, dict, set, range, str)):
             meter.charge(len(arg))
-    if isinstance(value, set) or name in ('get', 'pop', 'setdefault'):
-        for arg in args[:1]:
-            hashable(arg, meter)
     if name in ('keys', 'values', 'items'):
         return list(getattr(value, name)(*args, **kwargs))
     if name == 'copy' and isinstance(value, ConfigDict):
@@ -194,17 +204,22 @@ def _call_str(text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any
         args = (items,)
     elif name == 'replace':
         meter.text(len(text) + (text.count(args[0]) if args[0] else len(text) + 1) * len(args[1]))
+    elif name in ('split', 'rsplit', 'splitlines'):
+        meter.charge(len(text))
     else:
         meter.text(len(text))
     return getattr(text, name)(*args, **kwargs)
 
 
-def hashable(key: Any, meter: Meter) -> Any:
-    """`key`, if it may be a dict's key: hashing it is charged."""
+def hashable(key: Any) -> Any:
+    """`key`, if it may be the key of a dict: a text or a number.
+
+    Others are refused, as are numbers so large that many of them can be made to collide, which takes for ever.
+    """
     if isinstance(key, Symbol):
         return key.name
-    if isinstance(key, (tuple, frozenset)):
-        meter.walk(key)
+    if (key is not None and not isinstance(key, (str, int, float))) or (isinstance(key, int) and key.bit_length() > 60):
+        raise Refusal(f'a {kind_of(key)} like this cannot be a key of a dict or an item of a set')
     return key
 
 
@@ -267,7 +282,13 @@ def _len(meter: Meter, value: Any) -> int:
 
 
 def _set(meter: Meter, items: Any = ()) -> set[Any]:
-    return {hashable(v, meter) for v in iterable(items, meter)}
+    return {hashable(v) for v in iterable(items, meter)}
+
+
+def _round(value: float, digits: int | None = None) -> float:
+    if digits is not None and abs(digits) > MAX_WIDTH:
+        raise Refusal(f'round() to {digits} digits is not allowed')
+    return round(value, digits)
 
 
 def _number(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -275,7 +296,7 @@ def _number(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(meter: Meter, *args: Any) -> Any:
         for arg in args:
             if not isinstance(arg, (int, float, str)) and arg is not None:
-                raise Refusal(f'{function.__name__}() takes numbers, not a {kind_of(arg)}')
+                raise Refusal(f'{function.__name__.strip("_")}() takes numbers, not a {kind_of(arg)}')
             meter.text(printed(arg, meter))
         return function(*args)
     return call
@@ -285,6 +306,6 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     'range': _range, 'len': _len, 'str': _str, 'set': _set, 'list': _items(list), 'tuple': _items(tuple),
     'enumerate': _items(enumerate), 'zip': _items(zip), 'reversed': _items(reversed), 'sorted': _walked(sorted),
     'min': _walked(min), 'max': _walked(max), 'sum': _walked(_sum), 'any': _walked(any), 'all': _walked(all),
-    'int': _number(int), 'float': _number(float), 'abs': _number(abs), 'round': _number(round),
+    'int': _number(int), 'float': _number(float), 'abs': _number(abs), 'round': _number(_round),
     'bool': lambda meter, value=False: bool(value),
 }

@@ -90,18 +90,19 @@ def _set(cfg: ConfigDict, key: str, value: Any, origins: Origins) -> None:
     """`cfg.a.b.c = value`; a dict is merged with the dict that is there."""
     at: Any = cfg
     parts = key.split('.')
-    for i, part in enumerate(parts[:-1]):
+    for i, part in enumerate(parts):
         path = '.'.join(parts[:i]) or 'the config'
+        if not isinstance(at, (list, ConfigDict)):
+            raise Refusal(f'{path} is {at!r}; there is nothing in it')
+        if i == len(parts) - 1:
+            break
         if isinstance(at, list):
             at = at[_index(at, part, path)]
-        elif isinstance(at, ConfigDict):
+        else:
             if at.get(part) is None:
                 dict.__setitem__(at, part, ConfigDict())
                 origins.mark(at, part, Origin(SOURCE, 0))
             at = at[part]
-        else:
-            break
-    path = '.'.join(parts[:-1]) or 'the config'
     if isinstance(at, list):
         index = _index(at, parts[-1], path)
         if isinstance(at[index], ConfigDict) and isinstance(value, dict) and not value.pop(DELETE, False):
@@ -110,13 +111,11 @@ def _set(cfg: ConfigDict, key: str, value: Any, origins: Origins) -> None:
         else:
             _mark(value, origins)
             at[index] = origins.born(value, Origin(SOURCE, 0)) if isinstance(value, (dict, list)) else value
-    elif isinstance(at, ConfigDict):
+    else:
         item = ConfigDict()
         dict.__setitem__(item, parts[-1], value)
         _mark(item, origins)
         combine(item, at, origins, tuple(parts[:-1]))
-    else:
-        raise Refusal(f'{path} leads through a {type(at).__name__} ({at!r}), which has no items')
 
 
 def _index(items: list[Any], part: str, path: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -34,7 +35,9 @@ def find_config(name: str | Path, named_in: Path | None = None) -> Path:
         if scope not in SCOPES:
             raise ConfigError(f'{text}: there is no zoo {scope!r}; the prefixes are mmdet:: and omnidet::')
         return find_in_zoo(rest)
-    path = Path(text).expanduser()
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):    # there is no such user
+        path = path.expanduser()
     for folder in (Path(), *(named_in.resolve().parents if named_in else ())):
         if is_file(folder / path):
             return folder / path

@@ -18,8 +18,8 @@ _MMLAB = ('mmdet', 'mmengine', 'mmcv', 'mmpretrain', 'mmcls', 'mmseg', 'mmyolo')
 
 
 def execute(tree: ast.Module, file: Path, base: ConfigDict, variables: dict[str, str], origins: Origins,
-            read_base: Callable[[ast.ImportFrom], dict[str, Any]]) -> dict[str, Any]:
-    """The names that the file leaves behind, without modules, functions and names in double underscores.
+            read_base: Callable[[ast.ImportFrom], dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values that the file leaves behind, and the classes that it imports or defines.
 
     Imports from MMDetection's packages, where those are not installed, give the names alone: our parts have the same.
 
@@ -38,14 +38,14 @@ def execute(tree: ast.Module, file: Path, base: ConfigDict, variables: dict[str,
             line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == str(file) else line
             trace = trace.tb_next
         raise ConfigError(f'{file}:{line}: {type(e).__name__}: {e}') from e
-    inert = (types.ModuleType, types.FunctionType)
-    values = {k: v for k, v in names.items() if not k.startswith('__') and k != BASE and not isinstance(v, inert)
-              and not isinstance(v, (type, Symbol))}
+    classes = {k: v for k, v in names.items() if isinstance(v, (type, Symbol))}
+    inert = {BASE, *classes, *(k for k, v in names.items() if isinstance(v, (types.ModuleType, types.FunctionType)))}
+    values = {k: v for k, v in names.items() if k not in inert and not k.startswith('__')}
     for statement in tree.body:
         for target in getattr(statement, 'targets', ()):
             if isinstance(target, ast.Name) and target.id in values:
                 origins.mark(values, target.id, Origin(str(file), statement.lineno))
-    return values
+    return values, classes
 
 
 class _Adapted(ast.NodeTransformer):
