@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,9 @@ def main() -> None:
     figures['loading'] = [measure_loading(size, args.repeat) for size in args.sizes]
     print(to_markdown(figures))
     if args.out:
-        temporary = args.out.with_suffix('.tmp')
-        temporary.write_text(json.dumps(figures, indent=1) + '\n')
-        temporary.replace(args.out)
+        from omnidet.files import written_whole
+        with written_whole(args.out) as temporary:
+            temporary.write_text(json.dumps(figures, indent=1) + '\n')
 
 
 def median_seconds(function: Callable[[], Any], repeat: int, synchronize: Callable[[], None] = lambda: None) -> float:
@@ -74,7 +75,7 @@ def measure_help(repeat: int) -> float:
 
 
 def measure_model(size: int, batch: int, device: Any, repeat: int) -> dict[str, Any]:
-    """Seconds of one prediction (batch 1, to boxes after NMS), one training step, and the yardstick's forward."""
+    """Seconds of one prediction (batch 1, as the Detector runs it), one training step, and the yardstick's forward."""
     import torch
     from torchvision.models import resnet50
 
@@ -88,6 +89,7 @@ def measure_model(size: int, batch: int, device: Any, repeat: int) -> dict[str, 
 
     torch.manual_seed(0)
     cfg = omnidet.load_config(CONFIG)
+    cfg.model.backbone.init_cfg = None    # nothing to download
     model: Any = omnidet.build_model(cfg).to(device)
     optimizer = build_optimizer(cfg, model)
     image = torch.randn(1, 3, size, size, device=device)
@@ -95,6 +97,10 @@ def measure_model(size: int, batch: int, device: Any, repeat: int) -> dict[str, 
     targets = Targets.collate([dict(boxes=_random_boxes(size), labels=torch.arange(8)) for _ in range(batch)],
                               (size, size)).to(device)
     meta = ImageMeta(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')    # random weights will do
+        detector: Any = omnidet.Detector(cfg, device=str(device)).model
+    image_last = image.contiguous(memory_format=torch.channels_last)
     yardstick = resnet50().to(device).eval()
 
     def step() -> None:
@@ -104,16 +110,13 @@ def measure_model(size: int, batch: int, device: Any, repeat: int) -> dict[str, 
 
     def predict() -> None:
         with torch.inference_mode():
-            model.predict(image, [meta])
+            detector.predict(image_last, [meta])
 
     def forward() -> None:
         with torch.inference_mode():
             yardstick(image)
 
-    model.train()
-    step_seconds = median_seconds(step, repeat, synchronize)
-    model.eval()
-    return dict(size=size, batch=batch, step_seconds=step_seconds,
+    return dict(size=size, batch=batch, step_seconds=median_seconds(step, repeat, synchronize),
                 predict_seconds=median_seconds(predict, repeat, synchronize),
                 resnet50_seconds=median_seconds(forward, repeat, synchronize))
 

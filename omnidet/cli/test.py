@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from omnidet.cli.arguments import add_config, add_data_root, add_device, read_config
+from omnidet.errors import ConfigError
 
 HELP = 'score a checkpoint on a test set'
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_root(parser)
     add_device(parser)
     parser.add_argument('--work-dir', type=Path, metavar='DIR', help='where the log goes')
-    parser.add_argument('--out', type=Path, metavar='FILE', help="write the detections as COCO's results json")
+    parser.add_argument('--out', type=Path, metavar='FILE', help="write the detections as COCO's results; results.json gives results.bbox.json")
     parser.add_argument('--show-dir', type=Path, metavar='DIR',
                         help='write the test images with their detections drawn')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='X',
@@ -45,8 +46,11 @@ def run(args: argparse.Namespace) -> None:
         test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=args.out)
         return
     with tempfile.TemporaryDirectory() as folder:
-        results = args.out or Path(folder, 'results.json')
-        test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=results)
+        out = args.out or Path(folder, 'results.json')
+        test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=out)
+        results = out.with_suffix('.bbox.json')
+        if not results.exists():
+            raise ConfigError('--show-dir draws what a CocoMetric with the metric bbox writes; test_evaluator has none')
         count = draw_results(cfg, results, args.show_dir, args.score_thr)
     print(f'{count} pictures: {args.show_dir}')
 

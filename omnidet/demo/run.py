@@ -53,21 +53,21 @@ def run_demo(out: Path, epochs: int | None = None, seed: int = 0, device: str | 
 
 def set_epochs(cfg: Any, epochs: int) -> None:
     """Shorten or lengthen the recipe, in place: the second half of the epochs anneals, and the last one is scored."""
-    cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+    cfg.train_cfg.update(max_epochs=epochs, val_interval=max(1, epochs // 4))
     cfg.default_hooks.checkpoint.interval = epochs
     for scheduler in cfg.param_scheduler:
         if scheduler['type'] == 'CosineAnnealingLR':
             scheduler.update(begin=epochs // 2, end=epochs, T_max=epochs - epochs // 2)
 
 
-def write_sheet(path: Path, detector: Detector, images: list[Path], zoom: int = 2) -> None:
+def write_sheet(path: Path, detector: Detector, images: list[Path], zoom: int = 2, score_thr: float = 0.4) -> None:
     """One picture with the detections in all of `images`, enlarged so that the labels can be read."""
     drawn = []
     for image_path, result in zip(images, detector(images, batch_size=8), strict=True):
         image = cv2.imdecode(np.fromfile(image_path, np.uint8), cv2.IMREAD_COLOR)
         assert image is not None    # rendered a moment ago
         enlarged = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
-        drawn.append(draw(enlarged, dataclasses.replace(result, boxes=result.boxes * zoom), detector.classes))
+        drawn.append(draw(enlarged, dataclasses.replace(result, boxes=result.boxes * zoom), detector.classes, score_thr))
     with written_whole(path) as temporary:
         temporary.write_bytes(cv2.imencode('.jpg', contact_sheet(drawn, columns=6))[1].tobytes())
 

@@ -36,7 +36,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file='omnidet_demo/data/annotations/val.json', classwise=True)
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs, dynamic_intervals=None)
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs // 4, dynamic_intervals=None)
 optim_wrapper = dict(optimizer=dict(lr=0.002))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
