@@ -239,6 +239,8 @@ class CocoMetric:
         xywh = np.round(_xywh(record.boxes), 3).tolist()
         scores = np.round(record.scores.astype(float), 6).tolist()
         for k, (box, score, label) in enumerate(zip(xywh, scores, record.labels.tolist(), strict=True)):
+            if kind != 'proposal' and self.truth.cat_ids[label] is None:
+                continue    # the file has no id to call this class by
             row = {'image_id': self.truth.images[record.img_id]['id'], 'bbox': box, 'score': score,
                    'category_id': 1 if kind == 'proposal' else self.truth.cat_ids[label]}
             if kind == 'segm':

@@ -21,7 +21,7 @@ class GroundTruth:
     Attributes:
         path: the annotation file.
         classes: (K) names; a label is an index into them.
-        cat_ids: (K) the file's category id of each class.
+        cat_ids: (K) the file's category id of each class; None where a file lists only some of the classes.
         images: the file's entry of each image, by its id as text (some files write 7 here and "7" there).
         objects: the annotations of each image that are of these classes, by the image's id as text: dicts of label,
             bbox (x, y, w, h), area, iscrowd, and segmentation where the file gives one.
@@ -29,7 +29,7 @@ class GroundTruth:
 
     path: Path
     classes: tuple[str, ...]
-    cat_ids: list[int]
+    cat_ids: list[int | None]
     images: dict[str, dict[str, Any]]
     objects: dict[str, list[dict[str, Any]]]
 
@@ -46,11 +46,11 @@ def read_ground_truth(path: str | Path, classes: Sequence[str] | None = None,
     Args:
         path: the json file.
         classes: the names to evaluate, in the order of the labels; every category of the file by default. What is
-            of another category is left out.
+            of another category is left out. The file may lack some of them, if all that it has is among them.
         sort_categories: order the file's categories by id (Objects365 v1 lists them in another order).
 
     Raises:
-        DatasetError: no such file, no COCO json, or a class that the file does not have.
+        DatasetError: no such file, no COCO json, or names that do not match.
     """
     path = Path(path)
     data = _read_json(path)
@@ -60,7 +60,7 @@ def read_ground_truth(path: str | Path, classes: Sequence[str] | None = None,
     names = [str(c['name']) for c in categories]
     classes = tuple(names if classes is None else classes)
     cat_ids = _category_ids(classes, names, [c['id'] for c in categories], path)
-    label_of = {cat_id: label for label, cat_id in enumerate(cat_ids)}
+    label_of = {cat_id: label for label, cat_id in enumerate(cat_ids) if cat_id is not None}
     images = {str(image['id']): image for image in data['images']}
     objects: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for i, annotation in enumerate(data.get('annotations', [])):
@@ -105,20 +105,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _category_ids(classes: Sequence[str], names: list[str], ids: list[int], path: Path) -> list[int]:
+def _category_ids(classes: Sequence[str], names: list[str], ids: list[int], path: Path) -> list[int | None]:
     """The id of each class; several categories of one name are given out in the file's order."""
-    left = defaultdict(list)
-    for name, cat_id in zip(names, ids, strict=True):
-        left[name].append(cat_id)
-    missing = [c for c in classes if not left[c]]
-    if missing:
+    missing = [c for c in classes if c not in names]
+    if missing and not (set(names) < set(classes) and names):
         raise DatasetError(f'{path} has no category {", ".join(map(repr, missing[:5]))}'
                            f'{did_you_mean(missing[0], names)}\n  classes evaluated: {_some(classes)}\n'
                            f'  categories of the file: {_some(names)}')
-    try:
-        return [left[c].pop(0) for c in classes]
-    except IndexError:
-        raise DatasetError(f'the classes name one category twice: {_some(classes)}') from None
+    left = defaultdict(list)
+    for name, cat_id in zip(names, ids, strict=True):
+        left[name].append(cat_id)
+    if any(classes.count(name) > len(left[name]) for name in names):
+        raise DatasetError(f'{path}: the classes evaluated name one category twice: {_some(classes)}')
+    return [left[c].pop(0) if c in left else None for c in classes]
 
 
 def _some(names: Sequence[str], most: int = 20) -> str:

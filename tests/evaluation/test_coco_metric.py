@@ -135,6 +135,16 @@ def test_labels_follow_the_order_of_the_classes_not_of_the_file(tmp_path):
 def test_classes_that_the_file_lacks_are_an_error_with_both_lists(tmp_path):
     with pytest.raises(DatasetError, match=r"no category 'cats'; did you mean 'cat'\?[^$]*cats, dog\n.*cat, dog"):
         CocoMetric(write(tmp_path, coco([])), classes=('cats', 'dog'))
+    with pytest.raises(DatasetError, match='name one category twice: cat, cat'):
+        CocoMetric(write(tmp_path, coco([])), classes=('cat', 'cat'))
+
+
+def test_a_file_that_lists_some_of_the_classes_is_measured_on_those(tmp_path):
+    truth = coco([{'image': 1, 'label': 0, 'bbox': [0, 0, 50, 50]}], classes=('owl',))
+    metric = CocoMetric(write(tmp_path, truth), classes=('cat', 'owl'), outfile_prefix=tmp_path / 'out')
+    feed(metric, [result((0, 0, 50, 50, .9, 1), (0, 0, 50, 50, .9, 0))])
+    assert metric.compute()['coco/bbox_mAP'] == 1
+    assert len(json.loads((tmp_path / 'out.bbox.json').read_text())) == 1
 
 
 def test_no_detections_give_zero_and_no_ground_truth_gives_minus_one(tmp_path):
