@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_root(parser)
     add_device(parser)
     parser.add_argument('--work-dir', type=Path, metavar='DIR', help='where the log goes')
-    parser.add_argument('--out', type=Path, metavar='FILE', help="write the detections as COCO's results; results.json gives results.bbox.json")
+    parser.add_argument('--out', type=Path, metavar='FILE',
+                        help="write the detections as COCO's results; results.json gives results.bbox.json")
     parser.add_argument('--show-dir', type=Path, metavar='DIR',
                         help='write the test images with their detections drawn')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='X',

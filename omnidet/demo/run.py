@@ -67,7 +67,8 @@ def write_sheet(path: Path, detector: Detector, images: list[Path], zoom: int = 
         image = cv2.imdecode(np.fromfile(image_path, np.uint8), cv2.IMREAD_COLOR)
         assert image is not None    # rendered a moment ago
         enlarged = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
-        drawn.append(draw(enlarged, dataclasses.replace(result, boxes=result.boxes * zoom), detector.classes, score_thr))
+        result = dataclasses.replace(result, boxes=result.boxes * zoom)
+        drawn.append(draw(enlarged, result, detector.classes, score_thr))
     with written_whole(path) as temporary:
         temporary.write_bytes(cv2.imencode('.jpg', contact_sheet(drawn, columns=6))[1].tobytes())
 
