@@ -47,9 +47,12 @@ def lookup(name: str, path: Path) -> Callable[..., Any] | None:
 
 def names(path: Path) -> Iterable[str]:
     """What could stand at `path`."""
-    from omnidet.registry import KINDS
+    from omnidet.registry import KINDS, MODELS, TASK_UTILS
     registry = _registry(path)
-    return registry.names() if registry is not None else [n for kind in KINDS for n in kind.names()]
+    if registry is not None:
+        return registry.names()
+    kinds = (MODELS, TASK_UTILS) if path[0] == 'model' else KINDS
+    return [name for kind in kinds for name in kind.names()]
 
 
 def _registry(path: Path) -> Registry | None:

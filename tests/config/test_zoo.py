@@ -1,0 +1,47 @@
+"""Our configs are the experiments that MMDetection 3.3 has under the same names.
+
+`zoo_hashes.json` holds, for each of them, a hash of every top-level key as MMDetection's own reader resolved it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from omnidet.config import load_config, zoo_names
+
+RECORDED = json.loads((Path(__file__).parent / 'zoo_hashes.json').read_text())
+
+
+def key_hashes(cfg):
+    plain = json.loads(json.dumps(cfg))
+    return {k: hashlib.sha1(json.dumps(v, sort_keys=True).encode()).hexdigest()[:12] for k, v in plain.items()}
+
+
+@pytest.mark.parametrize('name', RECORDED)
+def test_config_is_the_recorded_experiment(name):
+    assert key_hashes(load_config(name)) == RECORDED[name]
+
+
+def test_every_size_is_there():
+    assert {n.split('_')[1] for n in zoo_names() if n.startswith('rtmdet/')} == {'nano', 'tiny', 's', 'm', 'l', 'x', 'tta'}
+
+
+def test_nano_finds_persons_at_320_with_depthwise_convolutions():
+    cfg = load_config('rtmdet/rtmdet_nano')
+    model = cfg.model
+    assert (model.backbone.deepen_factor, model.backbone.widen_factor) == (0.33, 0.25)
+    assert (model.neck.in_channels, model.neck.out_channels, model.neck.num_csp_blocks) == ([64, 128, 256], 64, 1)
+    head = model.bbox_head
+    assert (head.num_classes, head.in_channels, head.feat_channels) == (1, 64, 64)
+    assert head.share_conv is False and head.exp_on_reg is False
+    assert all(part.use_depthwise for part in (model.backbone, model.neck, head))
+    test = model.test_cfg
+    assert (test.score_thr, test.nms.iou_threshold, test.max_per_img, test.nms_pre) == (0.05, 0.6, 100, 1000)
+    sizes = {tuple(t[k]) for p in (cfg.test_pipeline, cfg.train_dataloader.dataset.pipeline) for t in p
+             for k in ('scale', 'size', 'crop_size', 'img_scale') if k in t}
+    assert sizes == {(320, 320), (640, 640)}    # 640: what is enlarged, before a crop of 320
+    assert cfg.train_dataloader.dataset.metainfo.classes == cfg.val_dataloader.dataset.metainfo.classes == ('person',)
