@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import omnidet
 from omnidet.cli.data_root import iter_datasets
 from omnidet.errors import ConfigError
 
@@ -64,7 +65,7 @@ def explain(cfg: Mapping[str, Any], path: Path, names: list[str], default: tuple
     lines = [f'{path} has classes that the config does not know: {_list(missing)}',
              f'It names no classes, so its data set takes {len(default)} by default: {_list(default)}',
              'Write a config of your own with these lines:', '',
-             f'_base_ = {str(getattr(cfg, "filename", None) or "the config that you gave")!r}',
+             f'_base_ = {_base_name(cfg)!r}',
              f'classes = {tuple(names)!r}']
     lines += [f'{split}_dataloader = dict(dataset={_wrap(cfg, split)})' for split in ('train', 'val', 'test')
               if cfg.get(f'{split}_dataloader')]
@@ -80,6 +81,14 @@ def find_heads(node: Any, count: int, path: tuple[str, ...] = ()) -> Iterator[tu
         if key == 'num_classes' and value == count:
             yield path
         yield from find_heads(value, count, (*path, str(key)))
+
+
+def _base_name(cfg: Mapping[str, Any]) -> str:
+    """How another config names this one: `omnidet::rtmdet/...` for one of the zoo, else its path."""
+    path, zoo = getattr(cfg, 'filename', None), Path(omnidet.__file__).parent / 'configs'
+    if path is None:
+        return 'the config that you gave'
+    return f'omnidet::{Path(path).relative_to(zoo).as_posix()}' if Path(path).is_relative_to(zoo) else str(path)
 
 
 def _nest(path: tuple[str, ...], key: str, value: Any) -> str:

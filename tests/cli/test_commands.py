@@ -95,4 +95,4 @@ def test_a_zoo_config_on_other_classes_stops_before_training_with_the_lines_to_w
     err = capsys.readouterr().err
     assert "classes = ('helmet',)" in err
     assert 'model = dict(bbox_head=dict(num_classes=1))' in err
-    assert 'rtmdet_tiny_8xb32-300e_coco' in err
+    assert "_base_ = 'omnidet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'" in err
