@@ -12,7 +12,7 @@ import numpy as np
 from omnidet.cli.data_root import set_data_root
 from omnidet.config import load_config
 from omnidet.demo.shapes import write_dataset
-from omnidet.engine import train
+from omnidet.engine import pick_device, train
 from omnidet.files import written_whole
 from omnidet.inference import Detector
 from omnidet.visualization import contact_sheet, draw
@@ -35,6 +35,7 @@ def run_demo(out: Path, epochs: int | None = None, seed: int = 0, device: str | 
     Returns:
         what the training returned: metrics, paths, seconds.
     """
+    pick_device(device)    # a name that is none should not be noticed after a quarter of a minute
     images = images or IMAGES
     print(f'rendering {images["train"]} pictures to learn from and {images["val"]} to be judged on: {out / "data"}')
     write_dataset(out / 'data', images, seed)
