@@ -51,7 +51,8 @@ def test_interval_skips_steps():
 @pytest.mark.parametrize('update_buffers', [True, False])
 def test_buffers_are_averaged_or_copied_and_counts_are_copied(update_buffers):
     model = nn.BatchNorm1d(1)
-    average = AVERAGES.build(dict(type='ExponentialMovingAverage', momentum=0.25, update_buffers=update_buffers), model=model)
+    cfg = dict(type='ExponentialMovingAverage', momentum=0.25, update_buffers=update_buffers)
+    average = AVERAGES.build(cfg, model=model)
     for value in (1.0, 5.0):
         model.running_mean.fill_(value)
         model.num_batches_tracked.fill_(int(value))

@@ -109,7 +109,8 @@ def test_one_cycle_agrees_with_torch():
         want.append(optimizer.param_groups[0]['lr'])
         optimizer.step()
         reference.step()
-    assert curve(dict(type='OneCycleLR', eta_max=0.7, total_steps=20, pct_start=0.25, by_epoch=False)) == pytest.approx(want)
+    got = curve(dict(type='OneCycleLR', eta_max=0.7, total_steps=20, pct_start=0.25, by_epoch=False))
+    assert got == pytest.approx(want)
 
 
 def test_other_settings_than_the_rate_have_schedules_of_their_own():

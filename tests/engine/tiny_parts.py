@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omnidet.registry import DATASETS, DENSE_HEADS, DETECTORS, METRICS
+from omnidet.engine import Hook
+from omnidet.registry import DATASETS, DENSE_HEADS, DETECTORS, HOOKS, METRICS
 from omnidet.structures import ImageMeta, Result, Sample, Targets
 
 
@@ -117,5 +118,19 @@ def tiny_cfg(**changes: Any) -> dict[str, Any]:
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=3),
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.05, weight_decay=0.05)),
         param_scheduler=[dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=4)],
-        default_hooks=dict(logger=dict(type='LoggerHook', interval=1), checkpoint=dict(type='CheckpointHook', interval=1)))
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1),
+                           checkpoint=dict(type='CheckpointHook', interval=1)))
     return {**cfg, **changes}
+
+
+@HOOKS.register
+class CallHook(Hook):
+    """Calls a function of the run at one moment; see `at`."""
+
+    def __init__(self, moment: str, do: Any) -> None:
+        setattr(self, moment, lambda run, *args: do(run, *args))
+
+
+def at(moment: str, do: Any) -> dict[str, Any]:
+    """A custom hook's config that calls `do(run, ...)` at `moment`."""
+    return dict(type='CallHook', moment=moment, do=do)
