@@ -27,8 +27,7 @@ test-slow: $(VENV)/.omnidet-test
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.omnidet-dev
-	$(BIN)/python -m ruff check .
-	$(BIN)/python -m mypy
+	@$(BIN)/python -m ruff check .; ruff=$$?; $(BIN)/python -m mypy && exit $$ruff
 
 bench: $(VENV)/.omnidet
 	$(BIN)/python benchmarks/rtmdet.py $(ARGS)
