@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import itertools
 import signal
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -62,7 +64,10 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         if self._loader is None:
             self._loader = DataLoader(self.dataset, batch_sampler=self._keys, **self._options)    # type: ignore[arg-type]
-        return iter(self._loader)
+        iterator = iter(self._loader)
+        if self.num_workers:
+            _running.add(iterator)
+        return iterator
 
     def __len__(self) -> int:
         """Batches in an epoch; in one pass, where the sampler has no end."""
@@ -195,8 +200,21 @@ def _collate(cfg: Any) -> Callable[[Sequence[Any]], Any]:
 
 
 def _prepare_worker(worker: int) -> None:
-    """In a worker: one thread each; Ctrl-C and SIGTERM are for the main process, which then ends the workers."""
+    """In a worker: one thread each; Ctrl-C and SIGTERM are for the main process, which then ends the workers.
+
+    It ends them by a message on their queues: see `_end_workers`.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+_running: weakref.WeakSet[Any] = weakref.WeakSet()    # iterators with workers
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End the workers of iterations that an error broke off: multiprocessing would send a SIGTERM and wait for ever."""
+    for iterator in list(_running):
+        iterator._shutdown_workers()

@@ -1,10 +1,15 @@
 import logging
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import omnidet
 from omnidet.data import build_dataset, build_loader
 from omnidet.data.samplers import AspectRatioBatchSampler, BatchSampler, DefaultSampler, InfiniteSampler
 from omnidet.errors import ConfigError, DatasetError, ImageError
@@ -222,3 +227,18 @@ def test_usual_options_of_configs_are_taken(loader_cfg):
     loader = build_loader(cfg, train=True)
     assert [len(b) for b in loader] == [5, 5] and len(loader) == 2
     assert len(build_loader(dict(cfg, num_batch_per_epoch=1), train=True)) == 1
+
+
+def test_an_error_in_mid_epoch_does_not_leave_the_program_waiting_for_workers(loader_cfg, tmp_path):
+    cfg = loader_cfg(num_workers=1, persistent_workers=True)
+    script = tmp_path / 'script.py'
+    script.write_text(f"""
+from omnidet.data import build_loader
+keep = iter(build_loader({cfg!r}, train=True))
+next(keep)
+raise RuntimeError('the training broke off')
+""")
+    root = str(Path(omnidet.__file__).parents[1])
+    done = subprocess.run([sys.executable, str(script)], env={**os.environ, 'PYTHONPATH': root}, timeout=60,
+                          capture_output=True, text=True)
+    assert 'the training broke off' in done.stderr and done.returncode == 1

@@ -4,7 +4,7 @@ import pytest
 
 from omnidet.data.transforms import build_transform
 from omnidet.data.transforms.loading import read_image
-from omnidet.errors import ConfigError, ImageError
+from omnidet.errors import ConfigError, DatasetError, ImageError
 
 
 @pytest.fixture
@@ -108,6 +108,13 @@ def test_an_instance_without_a_mask_is_ignored():
     for poly2mask in (True, False):
         out = build_transform(dict(type='LoadAnnotations', with_mask=True, poly2mask=poly2mask))(dict(results))
         assert out['gt_ignore_flags'].tolist() == [True] and out['gt_masks'].areas.tolist() == [0]
+
+
+def test_a_damaged_mask_is_an_error_that_names_the_image():
+    mask = dict(size=[10, 12], counts=[5, 5])
+    results = dict(img_path='x.jpg', img_shape=(10, 12), instances=[dict(bbox=[0, 0, 4, 4], bbox_label=1, mask=mask)])
+    with pytest.raises(DatasetError, match=r'x\.jpg.*add up'):
+        build_transform(dict(type='LoadAnnotations', with_mask=True))(results)
 
 
 def test_an_image_without_instances_has_empty_arrays():

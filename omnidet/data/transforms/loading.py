@@ -12,7 +12,7 @@ import numpy as np
 
 from omnidet.data.masks import BitmapMasks, PolygonMasks
 from omnidet.data.transforms.base import BaseTransform, Results, keep_instances
-from omnidet.errors import ConfigError, ImageError
+from omnidet.errors import ConfigError, DatasetError, ImageError
 from omnidet.registry import TRANSFORMS
 
 CV2_FLAGS = {
@@ -225,7 +225,10 @@ class LoadAnnotations(BaseTransform):
         if 'gt_ignore_flags' in results:
             results['gt_ignore_flags'] |= np.array([m is None for m in masks], bool)
         if self.poly2mask or any(isinstance(m, Mapping) for m in masks):
-            results['gt_masks'] = BitmapMasks.from_annotations(masks, h, w)
+            try:
+                results['gt_masks'] = BitmapMasks.from_annotations(masks, h, w)
+            except ValueError as e:
+                raise DatasetError(f'{results.get("img_path")}: a mask cannot be read: {e}') from e
         else:
             results['gt_masks'] = PolygonMasks([m or [] for m in masks], h, w)
 
