@@ -212,3 +212,12 @@ def test_rare_classes_are_repeated(make_coco):
     dataset = build_dataset(dict(type='ClassBalancedDataset', oversample_thr=0.5, dataset=make_coco(images)))
     # dog is in 1 of 16 images: sqrt(0.5 * 16) = 2.83, so that image comes three times; cat is in all
     assert sorted(dataset.image_ids) == [*range(16), 15, 15]
+
+
+def test_annotations_keep_their_order_though_images_alternate(make_coco, tmp_path):
+    cfg = make_coco([[], []])
+    data = json.loads((tmp_path / 'ann.json').read_text())
+    data['annotations'] = [dict(id=n, image_id=n % 2, category_id=10, bbox=[n % 50, 1, 5, 5]) for n in range(80)]
+    (tmp_path / 'ann.json').write_text(json.dumps(data))
+    dataset = build_dataset(cfg)
+    assert [i['bbox'][0] for i in dataset.load(1)['instances']] == [n % 50 for n in range(1, 80, 2)]
