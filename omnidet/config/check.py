@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from omnidet.config.custom_imports import wanted
 from omnidet.config.nodes import Path
 from omnidet.config.validate import Problem, validate
 from omnidet.errors import ConfigError
@@ -23,7 +24,12 @@ _KINDS = {'norm_cfg': 'NORM_LAYERS', 'conv_cfg': 'CONV_LAYERS', 'act_cfg': 'ACTI
 
 def problems(cfg: Mapping[str, Any]) -> list[Problem]:
     """What `validate` finds, with OmniDet's registries as the lookup."""
-    return validate(cfg, lookup, names)
+    found = validate(cfg, lookup, names)
+    missing = wanted(cfg)
+    if missing and any(p.path.endswith('type') for p in found):
+        found.append(Problem('custom_imports', f'{", ".join(missing)} is not imported, as that would run it; '
+                             f'--import {missing[0]} does, and --trust'))
+    return found
 
 
 def check(cfg: Mapping[str, Any]) -> None:

@@ -318,7 +318,7 @@ class Evaluator:
         """
         if isinstance(target, ast.Name):
             if target.id == BASE:
-                raise Refusal(f'{BASE} must be assigned at the top of the file, as a text or a list of texts')
+                raise Refusal(f'{BASE} is assigned once, at the top level of a file')
             self.scopes[-1][target.id] = value
             if len(self.scopes) == 1:
                 self.origins.mark(self.names, target.id, Origin(self.file, target.lineno))

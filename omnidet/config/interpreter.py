@@ -33,6 +33,7 @@ class Interpreter:
     def __init__(self, values: Evaluator, read_base: Callable[[ast.ImportFrom], dict[str, Any]] | None = None) -> None:
         self.values = values
         self.read_base = read_base
+        self.base_statement: ast.stmt | None = None
 
     def run(self, tree: ast.Module) -> dict[str, Any]:
         """Carry out every statement; gives the names that then exist, without imports and names in double underscores.
@@ -40,6 +41,7 @@ class Interpreter:
         Raises:
             ConfigError: something is not allowed, or fails; the message has file, line and reason.
         """
+        self.base_statement = base_statement(tree)
         guarded(self.values, self._block, tree.body)
         out = {k: v for k, v in self.values.names.items() if not k.startswith('__')}
         self.values.origins.inherit(out, self.values.names)
@@ -117,7 +119,7 @@ class Interpreter:
                 raise Refusal('with read_base(): may hold nothing but `from ... import ...`')
 
     def _assign(self, statement: ast.Assign) -> None:
-        if [t.id for t in statement.targets if isinstance(t, ast.Name)] == [BASE]:
+        if statement is self.base_statement:
             return    # the loader has read it
         value = self.values.eval(statement.value)
         for target in statement.targets:
@@ -140,6 +142,12 @@ class Interpreter:
     def _delete(self, statement: ast.Delete) -> None:
         for target in statement.targets:
             self.values.delete(target)
+
+
+def base_statement(tree: ast.Module) -> ast.Assign | None:
+    """The statement `_base_ = ...` of a file, if it has one: the first at its top level."""
+    return next((s for s in tree.body if isinstance(s, ast.Assign) and getattr(s.targets[0], 'id', '') == BASE
+                 and len(s.targets) == 1), None)
 
 
 def evaluate(values: Evaluator, node: ast.expr) -> Any:

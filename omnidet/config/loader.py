@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omnidet.config.custom_imports import import_wanted
 from omnidet.config.documents import parse_json, parse_yaml
 from omnidet.config.expressions import BASE, Evaluator, substitute
-from omnidet.config.interpreter import FAILURES, Interpreter, evaluate, failure
+from omnidet.config.interpreter import FAILURES, Interpreter, base_statement, evaluate, failure
 from omnidet.config.merge import combine, own
 from omnidet.config.meter import MAX_BYTES, MAX_YAML_BYTES, Meter, Refusal
 from omnidet.config.nodes import Config, ConfigDict, Origins
@@ -35,7 +36,8 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] |
     Args:
         path: a file (.py, .json, .yaml), or the name of a config of our zoo (`rtmdet/rtmdet_tiny`).
         overrides: what to change then: `['model.neck.out_channels=96', ...]` or `{'model.neck.out_channels': 96}`.
-        trust: execute Python files instead of evaluating them as data. They may then do anything.
+        trust: execute Python files instead of evaluating them as data, and import the modules in `custom_imports`. They
+            may then do anything.
 
     Returns:
         The experiment: dicts with attribute access, lists, tuples, numbers, texts, None. It knows where each value was
@@ -49,6 +51,8 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] |
     cfg = loader.load(file)
     if overrides:
         override(cfg, overrides, loader.origins, loader.meter)
+    if trust:
+        import_wanted(cfg)
     return Config(cfg, str(file), loader.origins.table(cfg))
 
 
@@ -108,7 +112,7 @@ class _Loader:
             child = own(values, self.origins, self.meter)
             combine(child, base, self.origins)
         except Refusal as e:
-            raise ConfigError(f'{file}: {e}') from None
+            raise ConfigError(f'{file}{f":{e.line}" * (e.line > 0)}: {e}') from None
         return base
 
     def _bases(self, file: Path, names: Sequence[str]) -> ConfigDict:
@@ -133,11 +137,11 @@ class _Loader:
             raise ConfigError(f'{file}: {BASE}: {e}') from None
 
     def _base_names(self, file: Path, tree: ast.Module, variables: dict[str, str]) -> list[str]:
-        for statement in tree.body:
-            if isinstance(statement, ast.Assign) and any(getattr(t, 'id', '') == BASE for t in statement.targets):
-                value = evaluate(Evaluator(str(file), self.meter, self.origins, variables=variables), statement.value)
-                return _names(value, f'{file}:{statement.lineno}')
-        return []
+        statement = base_statement(tree)
+        if statement is None:
+            return []
+        value = evaluate(Evaluator(str(file), self.meter, self.origins, variables=variables), statement.value)
+        return _names(value, f'{file}:{statement.lineno}')
 
     def _read_base(self, file: Path, node: ast.ImportFrom) -> dict[str, Any]:
         """The names that `from .a.b import x, y` brings inside `with read_base():`."""

@@ -67,8 +67,9 @@ def combine(child: Mapping[str, Any], base: ConfigDict, origins: Origins, path: 
         elif isinstance(old, list) and value and all(str(k).isdecimal() for k in value):
             _combine_list(value, old, origins, (*path, key))
         else:
+            origin = origins.of(child, key)
             raise Refusal(f'{dotted((*path, key))} is a dict here, but a {kind_of(old)} in what it inherits from; '
-                          f'to replace it, put {DELETE}=True into the dict')
+                          f'to replace it, put {DELETE}=True into the dict', origin.line if origin else 0)
 
 
 def _combine_list(child: Mapping[str, Any], base: list[Any], origins: Origins, path: Path) -> None:

@@ -15,7 +15,15 @@ MAX_YAML_BYTES = 200_000   # of a YAML file, which takes far longer to read
 
 
 class Refusal(Exception):
-    """The reason why something in a config is refused; whoever knows file and line makes a ConfigError of it."""
+    """The reason why something in a config is refused; whoever knows file and line makes a ConfigError of it.
+
+    Attributes:
+        line: where it stands, if that is not where the evaluation has come to; else 0.
+    """
+
+    def __init__(self, reason: str, line: int = 0) -> None:
+        super().__init__(reason)
+        self.line = line
 
 
 class Meter:

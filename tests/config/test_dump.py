@@ -10,9 +10,11 @@ from omnidet.config import Config, dump, load_config, zoo_names
 from omnidet.errors import ConfigError
 
 ODD = {
-    'text': 'it\'s "{{ fileBasename }}" {{$HOME:x}} {{{ \\ \n é', 'braces': '{{', 'base': '{{_base_.a}}', 'one': (1,), 'none': (),
+    'text': 'it\'s "{{ fileBasename }}" {{$HOME:x}} {{{ \\ \n é', 'braces': '{{', 'base': '{{_base_.a}}', 'one': (1,),
+    'none': (),
     'empty': {}, 'list': [], 'sets': {1, 2}, 'noset': set(), 'inf': float('inf'), 'minus': -math.inf, 'small': 1e-300,
-    'keys': {'a b': 1, 'class': 2, 3: 4, None: 5, True: 6}, 'plain': {'self': 1, 'type': 'A'}, 'flags': [True, None, -0.0],
+    'keys': {'a b': 1, 'class': 2, 3: 4, None: 5, True: 6}, 'plain': {'self': 1, 'type': 'A'},
+    'flags': [True, None, -0.0],
     'long': [{'type': 'A' * 40, 'x': ('b' * 40,)}, {'type': 'C' * 90, 'nested': {'deep': [[1, 2], [(3, [4])]]}}],
     'tuple_of_dicts': ({'type': 'A' * 60, 'b': 'c' * 60},),
 }

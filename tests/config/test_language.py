@@ -15,7 +15,8 @@ from omnidet.errors import ConfigError
     ('1 + 2 * 3 - 4 / 8', 6.5), ('7 // 2', 3), ('-7 % 3', 2), ('2 ** 10', 1024), ('0.02 * (1.0 / 3) ** 0', 0.02),
     ('1 << 4 | 1', 17), ('~5 & 0xff', 250), ('not True', False), ('+1', 1), ('1e-5', 1e-5), ('None', None),
     ('"a" + "b" * 2', 'abb'), ("'a' 'b'", 'ab'), ('[1] + [2] * 2', [1, 2, 2]), ('(1,) + (2,)', (1, 2)),
-    ('1 < 2 < 3', True), ('1 < 2 > 3', False), ('"a" in ["a"]', True), ('3 not in (1, 2)', True), ('None is None', True),
+    ('1 < 2 < 3', True), ('1 < 2 > 3', False), ('"a" in ["a"]', True),
+    ('3 not in (1, 2)', True), ('None is None', True),
     ('1 == 1.0', True), ('[1, [2]] != [1, [2]]', False),
     ('True and 0', 0), ('0 or "x"', 'x'), ('1 and 2 and 3', 3), ('"big" if 3 > 2 else undefined', 'big'),
     ('[x * 2 for x in range(4) if x % 2]', [2, 6]), ('{k: v for k, v in zip("ab", (1, 2))}', {'a': 1, 'b': 2}),
@@ -29,7 +30,8 @@ from omnidet.errors import ConfigError
     ('dict({"a": 1}, b=2)', {'a': 1, 'b': 2}), ('[*range(3), *"ab"]', [0, 1, 2, 'a', 'b']), ('range(3)', [0, 1, 2]),
     ('{0: "zero", None: 1}', {0: 'zero', None: 1}), ('dict(a=1) | dict(b=2)', {'a': 1, 'b': 2}),
     ('len([1, 2])', 2), ('max(1, 2)', 2), ('min([3, 1])', 1), ('sum([1, 2], 3)', 6), ('abs(-1)', 1),
-    ('round(2.345, 1)', 2.3), ('int("12")', 12), ('float("inf")', float('inf')), ('str(1.5)', '1.5'), ('bool([])', False),
+    ('round(2.345, 1)', 2.3), ('int("12")', 12), ('float("inf")', float('inf')),
+    ('str(1.5)', '1.5'), ('bool([])', False),
     ('sorted([2, 1], reverse=True)', [2, 1]), ('list(enumerate("ab", 1))', [(1, 'a'), (2, 'b')]),
     ('list(reversed((1, 2)))', [2, 1]), ('tuple([1])', (1,)), ('any([0, 1])', True), ('all([])', True),
     ('dict(a=1).get("b", 3)', 3), ('list(dict(a=1).items())', [('a', 1)]), ('dict(a=1).pop("a")', 1),
@@ -51,7 +53,8 @@ def test_expression_has_its_python_value(load, text, value):
     ('a = [3]\na.extend(range(2))\na.insert(0, 7)\na.pop()\na.sort()', dict(a=[0, 3, 7])),
     ('a = dict(b=dict(c=1))\na.update(b=dict(d=2))', dict(a=dict(b=dict(d=2)))),    # a plain dict's update is flat
     ('a = dict()\na.setdefault("b", []).append(1)', dict(a=dict(b=[1]))),
-    ('a = 0\nfor i in range(5):\n    if i == 1:\n        continue\n    if i == 3:\n        break\n    a += i\ndel i', dict(a=2)),
+    ('a = 0\nfor i in range(5):\n    if i == 1:\n        continue\n    if i == 3:\n        break\n    a += i\ndel i',
+     dict(a=2)),
     ('a = 1\nif a > 3:\n    b = 1\nelif a:\n    b = 2\nelse:\n    b = 3', dict(a=1, b=2)),
     ('import os\nimport torch.nn as nn\ndef f(x):\n    return open(x)\nclass A:\n    pass\na = 1', dict(a=1)),
     ('if __name__ == "__main__":\n    import os\n    os.remove("x")\na = 1', dict(a=1)),
@@ -93,7 +96,7 @@ def test_environment_variables_replace_their_templates(load, monkeypatch):
     monkeypatch.delenv('OMNIDET_NUM', raising=False)
     cfg = load("a = '{{$OMNIDET_ROOT:x}}/coco'\nb = {{$OMNIDET_NUM:8}} + 1\nc = {{ '$OMNIDET_NUM:8' }}")
     assert cfg == dict(a='/data/coco', b=9, c=8)
-    with pytest.raises(ConfigError, match='cfg.py:2: the environment variable OMNIDET_NUM is not set'):
+    with pytest.raises(ConfigError, match=r'cfg\.py:2: the environment variable OMNIDET_NUM is not set'):
         load('a = 1\nb = {{$OMNIDET_NUM}}')
 
 

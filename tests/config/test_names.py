@@ -13,7 +13,8 @@ TINY = 'rtmdet/rtmdet_tiny_8xb32-300e_coco'
 
 @pytest.mark.parametrize('name', [
     TINY, f'{TINY}.py', f'mmdet::{TINY}.py', f'omnidet::{TINY}', f'configs/{TINY}.py', f'../{TINY}.py',
-    'rtmdet/rtmdet_tiny', 'rtmdet_tiny', 'rtmdet/rtmdet_tiny_8xb32_300e_coco', 'rtmdet/rtmdet-tiny', 'RTMDet/rtmdet_tiny',
+    'rtmdet/rtmdet_tiny', 'rtmdet_tiny', 'rtmdet/rtmdet_tiny_8xb32_300e_coco', 'rtmdet/rtmdet-tiny',
+    'RTMDet/rtmdet_tiny',
 ])
 def test_spellings_of_a_zoo_name_mean_one_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -34,7 +35,7 @@ def test_a_miss_proposes_near_names_of_files_and_of_the_zoo(write):
     near = write('exp/my_config.py', 'a = 1')
     with pytest.raises(ConfigError, match=r"there is no config .*my_confg\.py', neither .*my_config\.py"):
         find_config(near.with_name('my_confg.py'))
-    with pytest.raises(ConfigError, match='near are .*rtmdet/rtmdet_tiny_8xb32-300e_coco'):
+    with pytest.raises(ConfigError, match=r'near are .*rtmdet/rtmdet_tiny_8xb32-300e_coco'):
         find_config('rtmdet/rtmdet_tinny')
     with pytest.raises(ConfigError, match="no zoo 'mmpose'"):
         find_config('mmpose::a/b.py')
@@ -57,7 +58,8 @@ def test_a_base_beside_the_file_comes_first_and_a_missing_one_is_taken_from_the_
     assert load_config(write('project/exp.py', "_base_ = 'base.py'")).a == 'beside'
     cfg = load_config(write('project/my/exp.py', "_base_ = ['../_base_/default_runtime.py']"))
     assert cfg.default_scope == 'mmdet'
-    assert load_config(write('project/my/exp.py', "_base_ = 'mmdet::rtmdet/rtmdet_l_8xb32-300e_coco.py'")).model.type == 'RTMDet'
+    cfg = load_config(write('project/my/exp.py', "_base_ = 'mmdet::rtmdet/rtmdet_l_8xb32-300e_coco.py'"))
+    assert cfg.model.type == 'RTMDet'
 
 
 def test_zoo_names_are_names_that_are_found():

@@ -14,11 +14,14 @@ BASE = """
 
 @pytest.mark.parametrize(('text', 'value'), [
     ('3', 3), ('-3', -3), ('1e-4', 1e-4), ('+2', 2), ('True', True), ('false', False), ('None', None), ('none', None),
-    ('word', 'word'), ("'3'", '3'), ('"a b"', 'a b'), ('data/my coco/', 'data/my coco/'), ('a=b', 'a=b'), ('', ''),
+    ('word', 'word'), ("'3'", '3'), ('"a b"', 'a b'),
+    ('data/my coco/', 'data/my coco/'), ('a=b', 'a=b'), ('', ''),
     ('https://x.y/z.pth', 'https://x.y/z.pth'), ('a-b', 'a-b'), ('3x', '3x'), ('2024-01-01', '2024-01-01'),
-    ('[1, 2]', [1, 2]), ('(1,2)', (1, 2)), ('[(1,2),[3]]', [(1, 2), [3]]), ('1,2', [1, 2]), ('bbox,segm', ['bbox', 'segm']),
+    ('[1, 2]', [1, 2]), ('(1,2)', (1, 2)), ('[(1,2),[3]]', [(1, 2), [3]]),
+    ('1,2', [1, 2]), ('bbox,segm', ['bbox', 'segm']),
     ('[bbox,segm]', ['bbox', 'segm']), ('[true,None]', [True, None]), ('{"a": 1}', {'a': 1}), ('[]', []),
-    ('dict(type=BN, n=[1,dict(a=2)])', {'type': 'BN', 'n': [1, {'a': 2}]}), ('[2*3]', [6]), ('os.getcwd()', 'os.getcwd()'),
+    ('dict(type=BN, n=[1,dict(a=2)])', {'type': 'BN', 'n': [1, {'a': 2}]}), ('[2*3]', [6]),
+    ('os.getcwd()', 'os.getcwd()'),
 ])
 def test_values_are_read_as_python_or_as_words(load, text, value):
     got = load(BASE, overrides=[f'new={text}']).new

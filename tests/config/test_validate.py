@@ -23,7 +23,7 @@ class Net:
 class FPN:
     def __init__(self, in_channels: Sequence[int], out_channels: int, scale: float = 1.0, mode: Literal['a', 'b'] = 'a',
                  norm_cfg: Mapping[str, Any] | None = None, size: tuple[int, int] = (1, 1), flag: bool = False,
-                 name: str | None = None, anything: Any = None, later: NotImported = None) -> None:    # noqa: F821
+                 name: str | None = None, anything: Any = None, later: NotImported = None) -> None:    # type: ignore[name-defined]  # noqa: F821
         raise AssertionError('nothing may be built')
 
 
@@ -79,11 +79,9 @@ def test_mistakes_are_reported_with_path_and_nearest_match(model, expected):
     dict(type='Typed', in_channels=(1, 2), out_channels=3.0, size=[1, 2]),
     dict(type='Open', b='anything'),
     dict(type='FPN', in_channels='what an annotation that cannot be read asks for'),
-    dict(type='Net', neck=dict(type='Typed', norm_cfg=dict(type='BN', requires_grad=True)))['neck'] | dict(in_channels=[1]),
-    dict(type='Net', init_cfg=None) | dict(train_cfg=dict(nms=dict(type='soft_nms'), init_cfg=dict(type='Xavier'))),
+    dict(type='Net', train_cfg=dict(nms=dict(type='soft_nms'), init_cfg=dict(type='Xavier'))),
 ])
 def test_what_may_be_right_is_not_reported(model):
-    model = {k: v for k, v in model.items() if k not in ('norm_cfg', 'init_cfg')}
     assert problems(dict(model=model)) == []
 
 
@@ -110,7 +108,8 @@ def test_a_misspelt_top_level_key_is_reported(key, near):
     assert problems({key: dict(a=1)}) == [f"{key}: no run reads this; did you mean '{near}'?"]
 
 
-@pytest.mark.parametrize('key', ['train_dataloader2', 'train_pipeline', 'model_cfg', 'val_dataset', 'tta_model', 'test_evaluators'])
+@pytest.mark.parametrize('key', [
+    'train_dataloader2', 'train_pipeline', 'model_cfg', 'val_dataset', 'tta_model', 'test_evaluators'])
 def test_other_top_level_keys_are_the_files_own(key):
     assert problems({key: dict(a=1)}) == []
 
@@ -121,10 +120,12 @@ def test_other_top_level_keys_are_the_files_own(key):
     (2, bool, False), ('yes', bool, False), (None, None, True), (None, int | None, True), ('a', int | None, False),
     ([1, 2], tuple[int, int], True), ((1, 2, 3), tuple[int, int], False), ([1, 2, 3], tuple[int, ...], True),
     ((1, 'a'), list[int], False), ([[1, 2]], Sequence[tuple[int, int]], True), ([3], Sequence[tuple[int, int]], False),
-    (3, Sequence[int], False), ('ab', Sequence[int], False), ('ab', Sequence[str], True), (3, int | Sequence[int], True),
+    (3, Sequence[int], False), ('ab', Sequence[int], False), ('ab', Sequence[str], True),
+    (3, int | Sequence[int], True),
     ({'a': 1}, Mapping[str, Any], True), ([1], Mapping[str, Any], False), (3, dict, False), (None, dict | None, True),
     ('a', Literal['a', 'b'], True), ('c', Literal['a', 'b'], False), ([1], Literal[1], False),
-    ({'type': 'X'}, types.ModuleType, True), ('relu', Callable[[int], int], True), (3, Any, True), (3, 'unresolved', True),
+    ({'type': 'X'}, types.ModuleType, True), ('relu', Callable[[int], int], True), (3, Any, True),
+    (3, 'unresolved', True),
     ({'type': 'X'}, int, False), ({1, 2}, Sequence[int], True), ([None], list[int | None], True),
 ])
 def test_kinds_are_judged_by_annotations(value, hint, expected):
@@ -137,17 +138,18 @@ def test_our_configs_are_in_order(name):
 
 
 def test_check_lists_every_problem_of_a_config():
-    cfg = load_config('rtmdet/rtmdet_tiny', ['model.neck.out_chanels=3', 'model.backbone.type=CSPNeXtt',
-                                             'train_dataloader.dataset.type=CocoDatset', 'optim_wrapper.optimizer.lr=fast',
-                                             'param_scheduler.0.star_factor=1', 'val_evaluator.metric=[bbox,3]',
-                                             'model.test_cfg.nms.typo=1'])
+    cfg = load_config('rtmdet/rtmdet_tiny', [
+        'model.neck.out_chanels=3', 'model.backbone.type=CSPNeXtt', 'train_dataloader.dataset.type=CocoDatset',
+        'param_scheduler.0.star_factor=1', 'val_evaluator.metric=[bbox,3]', 'model.test_cfg.nms.typo=1'])
     with pytest.raises(ConfigError) as e:
         check(cfg)
-    message = str(e.value)
-    assert "--cfg-options: model.neck.out_chanels: CSPNeXtPAFPN has no such argument; did you mean 'out_channels'?" in message
-    assert "--cfg-options: model.backbone.type: there is no 'CSPNeXtt'; did you mean 'CSPNeXt'?" in message
-    assert "did you mean 'CocoDataset'?" in message and "did you mean 'start_factor'?" in message
-    assert message.startswith('the config has ')
+    assert str(e.value).splitlines() == [
+        'the config has 5 problems',
+        "  --cfg-options: model.backbone.type: there is no 'CSPNeXtt'; did you mean 'CSPNeXt'?",
+        "  --cfg-options: model.neck.out_chanels: CSPNeXtPAFPN has no such argument; did you mean 'out_channels'?",
+        "  --cfg-options: train_dataloader.dataset.type: there is no 'CocoDatset'; did you mean 'CocoDataset'?",
+        "  --cfg-options: val_evaluator.metric: CocoMetric takes str | Sequence[str] here, not ['bbox', 3] (list)",
+        "  --cfg-options: param_scheduler.0.star_factor: LinearLR has no such argument; did you mean 'start_factor'?"]
 
 
 def test_a_plain_dict_is_checked_too():
