@@ -151,7 +151,8 @@ def load_pretrained(model: nn.Module, cfg: Mapping[str, Any], where: str = 'mode
 
     Args:
         model: built from `cfg`; changed in place.
-        cfg: the config of the model; its parts are looked for under the same names in the model.
+        cfg: the config of the model; its parts are looked for under the same names in the model. An address is looked
+            for among torch's downloads; nothing is downloaded here.
         where: what a message calls `cfg`.
 
     Raises:
@@ -171,11 +172,13 @@ def load_pretrained(model: nn.Module, cfg: Mapping[str, Any], where: str = 'mode
 
 def _load_part(part: nn.Module, init: Mapping[str, Any], where: str) -> LoadReport:
     source, prefix = str(init.get('checkpoint')), init.get('prefix') or ''
-    if '://' in source or not Path(source).expanduser().is_file():
-        what = 'is not downloaded' if '://' in source else 'is not there'
-        raise CheckpointError(f'{where}: {source} {what}. Name a local file '
-                              f'(--cfg-options {where}.checkpoint=FILE), or train from scratch ({where}=None)')
-    state = load_checkpoint(Path(source).expanduser())['state_dict']
+    is_url = '://' in source
+    path = Path(torch.hub.get_dir(), 'checkpoints', Path(source).name) if is_url else Path(source).expanduser()
+    if not path.is_file():
+        what = f'{source} is not on this machine: download it to {path}' if is_url else f'{path} is not there'
+        raise CheckpointError(f'{where}: {what}. Or name a local file (--cfg-options {where}.checkpoint=FILE), or '
+                              f'train from scratch (--cfg-options {where}=None)')
+    state = load_checkpoint(path)['state_dict']
     if prefix:
         prefix = prefix.rstrip('.') + '.'
         state = {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}

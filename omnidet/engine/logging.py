@@ -1,4 +1,4 @@
-"""What a run tells: a live line on a terminal, plain lines elsewhere, a record per line in `log.jsonl`, and curves."""
+"""What a run tells: lines of text, on a terminal a bar below them, a record per line in `log.jsonl`, and curves."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class TrainingLog:
         self.mute = mute
         self.console = Console(quiet=quiet or mute, soft_wrap=True, highlight=False)
         self._bar: Progress | None = None
-        self._started = self._last = time.perf_counter()
-        self._data_time, self._count, self._total = 0.0, 0, 0
+        self._last = self._paused = time.perf_counter()
+        self._data_time, self._count = 0.0, 0
         self._board: Any = None
         if mute:
             return
@@ -53,9 +53,9 @@ class TrainingLog:
         self._last = time.perf_counter()
         if self.console.is_terminal and not self.console.quiet:
             self._bar = Progress(TextColumn('{task.description}'), BarColumn(bar_width=24), MofNCompleteColumn(),
-                                 TimeRemainingColumn(), TextColumn('{task.fields[text]}'), console=self.console)
+                                 TimeRemainingColumn(), console=self.console, transient=True)
             self._bar.start()
-            self._bar.add_task('train', total=run.max_iters, completed=run.iter, text='')
+            self._bar.add_task(place(run), total=run.max_iters, completed=run.iter)
 
     def info(self, text: str) -> None:
         """A line of text."""
@@ -71,14 +71,19 @@ class TrainingLog:
         self._data_time += run.data_time
         self._count += 1
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=run.iter + 1)
+            self._bar.update(self._bar.task_ids[0], completed=run.iter + 1, description=place(run))
 
     def pause(self) -> None:
-        """Leave out of the rate what happens until `resume`."""
+        """Leave out of the rate what happens until `resume`, and make room for another bar."""
         self._paused = time.perf_counter()
+        if self._bar is not None:
+            self._bar.stop()
 
     def resume(self) -> None:
+        """Go on after `pause`."""
         self._last += time.perf_counter() - self._paused
+        if self._bar is not None:
+            self._bar.start()
 
     def train(self, run: Run, losses: Mapping[str, float]) -> None:
         """Tell the means of the losses since the last time, with rate, remaining time, data wait and memory."""
@@ -94,11 +99,8 @@ class TrainingLog:
         self._last, self._data_time, self._count = now, 0.0, 0
         self.record(record)
         parts = ' '.join(f'{k} {v:.4g}' for k, v in losses.items())
-        text = (f'lr {record["lr"]:.3g}  {parts}  {step:.3f} s/it  data {wait:.0%}  mem {record["memory"]:.0f} MiB')
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], description=place(run), text=text)
-        else:
-            self.info(f'{place(run)}  eta {duration(left)}  {text}')
+        self.info(f'{place(run)}  eta {duration(left)}  lr {record["lr"]:.3g}  {parts}  {step:.3f} s/it  '
+                  f'data {wait:.0%}  mem {record["memory"]:.0f} MiB')
 
     def validation(self, run: Run, metrics: Mapping[str, float]) -> None:
         """Tell the figures of a validation."""

@@ -70,6 +70,8 @@ def train(cfg: Mapping[str, Any], work_dir: str | Path | None = None, resume: bo
             if checkpoint is not None:
                 run.restore(checkpoint, str(source))
                 run.logger.info(f'going on from {source} at iteration {run.iter}')
+            elif resume:
+                run.logger.info(f'there is no checkpoint in {folder}; the training begins anew')
             run.call('before_train')
             if checkpoint is not None and run.rank < len(checkpoint.get('rng') or ()):
                 set_rng_state(checkpoint['rng'][run.rank])
@@ -171,13 +173,23 @@ def _fit(run: Run) -> None:
                 run.epoch += 1
                 if run.loop.by_epoch and run.loop.validates(run.epoch):
                     validate(run)
-        except KeyboardInterrupt:
-            path = run.work_dir / 'interrupted.pth'
-            run.save(path, run.iter)
-            run.logger.info(f'interrupted after iteration {run.iter}; {path} is saved, go on with --resume')
+        except (KeyboardInterrupt, Exception) as e:
+            _leave_checkpoint(run, e)
             raise
     if run.stopped:
         run.logger.info(f'stopped: {run.stopped}')
+
+
+def _leave_checkpoint(run: Run, why: BaseException) -> None:
+    """Save what an interrupt, or an error outside the training itself, would lose."""
+    asked = isinstance(why, KeyboardInterrupt)
+    alone = run.world_size == 1    # an error on one of several processes finds the others elsewhere
+    if run.iter == 0 or isinstance(why, TrainingError) or not (asked or alone):
+        return
+    path = run.work_dir / 'interrupted.pth'
+    with contextlib.nullcontext() if asked else contextlib.suppress(Exception):    # `why` is what the user must see
+        run.save(path, run.iter)
+        run.logger.info(f'interrupted after iteration {run.iter}; {path} is saved, go on with --resume')
 
 
 def _epoch(run: Run, interrupts: Interrupts) -> None:

@@ -87,7 +87,8 @@ def test_harmless_classes_of_old_files_become_data(tmp_path, foreign, options):
     foreign('mmengine.config.config', ConfigDict)
     meta = {'lr': np.float64(0.1), 'n': np.int64(3), 'big': np.array([1, 2], dtype='>i4'), 'words': np.array(['x']),
             'cfg': ConfigDict(a=ConfigDict(b=1)), 'when': datetime.datetime(2020, 1, 2),
-            'path': pathlib.PurePosixPath('a/b'), 'found': collections.defaultdict(list, a=[1]), 'args': argparse.Namespace(x=1), 'set': {1, 2}}
+            'path': pathlib.PurePosixPath('a/b'), 'found': collections.defaultdict(list, a=[1]),
+            'args': argparse.Namespace(x=1), 'set': {1, 2}}
     torch.save({'state_dict': {'w': torch.ones(1)}, 'meta': meta, 'message_hub': {'loss': HistoryBuffer()}},
                tmp_path / 'a.pth', **options)
     got = load_checkpoint(tmp_path / 'a.pth')

@@ -135,7 +135,8 @@ def test_a_rule_turns_the_best_around_and_an_unknown_metric_is_named(tmp_path):
     assert names(tmp_path, 'best*') == {'best_tiny_score_epoch_2.pth'}
     cfg = tiny_cfg(default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best='tiny/meen')))
     with pytest.raises(ConfigError, match="did you mean 'tiny/mean'"):
-        run(cfg, tmp_path)
+        run(cfg, tmp_path / 'b')
+    assert load_checkpoint(tmp_path / 'b' / 'interrupted.pth')['meta']['iter'] == 3    # nothing is lost by the mistake
 
 
 def test_the_average_is_what_is_validated_and_kept(tmp_path):
@@ -279,6 +280,30 @@ def test_a_config_that_cannot_train_is_refused_with_a_reason(tmp_path, change, w
     'DetLocalVisualizer', 'LogProcessor'])
 def test_every_name_of_the_engine_is_known(name):
     assert find_anywhere(name) is not None
+
+
+def test_tensorboard_is_written_when_asked_for(tmp_path):
+    pytest.importorskip('tensorboard')
+    run(tiny_cfg(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]), tmp_path / 'a')
+    run(tiny_cfg(), tmp_path / 'b')
+    assert names(tmp_path / 'a' / 'tensorboard', 'events*')
+    assert not (tmp_path / 'b' / 'tensorboard').exists()
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_older_checkpoint(tmp_path, monkeypatch):
+    write, saved = torch.save, []
+
+    def until_full(obj: Any, f: Any) -> None:
+        saved.append(obj)
+        if len(saved) > 1:
+            raise OSError(28, 'No space left on device')
+        write(obj, f)
+    monkeypatch.setattr(torch, 'save', until_full)
+    with pytest.raises(TrainingError, match=r'epoch_2\.pth: the disk is full.*--resume'):
+        run(tiny_cfg(), tmp_path)
+    assert names(tmp_path, '*.pth') == {'epoch_1.pth'}
+    monkeypatch.undo()
+    assert run(tiny_cfg(), tmp_path, resume=True)['iterations'] == 9
 
 
 def test_no_validation_is_fine(tmp_path):
