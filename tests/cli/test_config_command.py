@@ -13,7 +13,8 @@ from omnidet.config import load_config
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / 'exp.py'
-    path.write_text("_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'\nmodel = dict(neck=dict(num_csp_blocks=2))\n")
+    path.write_text("_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'\n"
+                    'model = dict(neck=dict(num_csp_blocks=2))\n')
     return path
 
 
