@@ -33,7 +33,9 @@ def draw_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
                     label=key, linewidth=1.8 if key == 'loss' else 1)
     rates.plot([r['iter'] for r in train], [r['lr'] for r in train])
     for key in scores:
-        figures.plot([r['iter'] for r in val if key in r], [r[key] for r in val if key in r], marker='o', label=key)
+        told = [r for r in val if r.get(key, -1) >= 0]    # -1 is COCO's word for nothing to find
+        if told:
+            figures.plot([r['iter'] for r in told], [r[key] for r in told], marker='o', label=key)
     for axes, title in ((losses, 'loss'), (rates, 'learning rate'), (figures, 'validation')):
         axes.set_title(title)
         axes.set_xlabel('iteration')

@@ -164,6 +164,8 @@ def _fit(run: Run) -> None:
     run.logger.start(run)
     with Interrupts(deferred=run.world_size > 1) as interrupts:
         try:
+            if run.iter >= run.max_iters:
+                validate(run)    # going on where the last validation was interrupted
             while run.iter < run.max_iters and not run.stopped:
                 run.call('before_epoch')
                 _epoch(run, interrupts)

@@ -99,6 +99,14 @@ def test_an_interrupt_leaves_a_checkpoint_that_goes_on_within_an_epoch(tmp_path,
     assert losses(tmp_path / 'parts') == losses(tmp_path / 'whole')
 
 
+def test_a_run_interrupted_in_its_last_validation_ends_when_it_goes_on(tmp_path):
+    stop = at('before_val', lambda run: os.kill(os.getpid(), signal.SIGINT) if run.epoch == 3 else None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_cfg(custom_hooks=[stop]), tmp_path)
+    result = run(tiny_cfg(), tmp_path, resume=True)
+    assert result['metrics']['tiny/count'] == 7 and result['iterations'] == 9
+
+
 def test_iterations_in_place_of_epochs(tmp_path):
     cfg = tiny_cfg(train_cfg=dict(type='IterBasedTrainLoop', max_iters=8, val_interval=3),
                    train_dataloader=dict(batch_size=4, sampler=dict(type='InfiniteSampler'),
