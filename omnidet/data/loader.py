@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import inspect
 import itertools
+import os
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,12 +44,13 @@ class Loader:
         timeout: seconds to wait for a batch; 0 for ever.
         multiprocessing_context: how workers are started: 'fork', 'spawn' or 'forkserver'.
         limit: the most batches of an epoch.
+        give_way: let the workers run at a lower priority, where the same processor trains.
     """
 
     def __init__(self, dataset: Any, batch_sampler: Any, *, num_workers: int = 0, persistent_workers: bool = False,
                  pin_memory: bool = False, collate_fn: Callable[[Sequence[Any]], Any] = collate,
                  prefetch_factor: int | None = None, timeout: float = 0, multiprocessing_context: str | None = None,
-                 limit: int | None = None) -> None:
+                 limit: int | None = None, give_way: bool = False) -> None:
         self.dataset = dataset
         self.batch_sampler = batch_sampler
         self.num_workers = num_workers
@@ -57,7 +60,7 @@ class Loader:
             persistent_workers=persistent_workers and num_workers > 0,
             prefetch_factor=prefetch_factor if num_workers > 0 else None,
             multiprocessing_context=multiprocessing_context if num_workers > 0 else None,
-            worker_init_fn=_prepare_worker if num_workers > 0 else None,
+            worker_init_fn=functools.partial(_prepare_worker, give_way) if num_workers > 0 else None,
             generator=torch.Generator().manual_seed(0))    # workers' seeds take nothing from the model's stream
         self._loader: DataLoader | None = None
 
@@ -180,7 +183,7 @@ def build_loader(cfg: Mapping[str, Any], *, train: bool, seed: int = 0, rank: in
         pin_memory=device_type == 'cuda' and cfg.get('pin_memory', True),
         collate_fn=_collate(cfg.get('collate_fn')), prefetch_factor=cfg.get('prefetch_factor'),
         timeout=cfg.get('timeout', 0), multiprocessing_context=cfg.get('multiprocessing_context'),
-        limit=cfg.get('num_batch_per_epoch'))
+        limit=cfg.get('num_batch_per_epoch'), give_way=device_type == 'cpu')
 
 
 def _build(registry: Registry, cfg: Mapping[str, Any], **defaults: Any) -> Any:
@@ -199,13 +202,15 @@ def _collate(cfg: Any) -> Callable[[Sequence[Any]], Any]:
     raise ConfigError(f'dataloader.collate_fn: {name!r} is none of {", ".join(COLLATES)}')
 
 
-def _prepare_worker(worker: int) -> None:
+def _prepare_worker(give_way: bool, worker: int) -> None:
     """In a worker: one thread each; Ctrl-C and SIGTERM are for the main process, which then ends the workers.
 
     It ends them by a message on their queues: see `_end_workers`.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    if give_way and hasattr(os, 'nice'):
+        os.nice(10)    # a computing thread that has to wait for a core holds up all others
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

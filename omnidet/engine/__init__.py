@@ -1,6 +1,6 @@
 """Training, testing, and what they are made of: optimizer, schedule, averages, checkpoints, hooks."""
 
-from omnidet.engine.checkpoint import LoadReport, load_checkpoint, load_pretrained, load_weights, save_checkpoint
+from omnidet.checkpoints import LoadReport, load_checkpoint, load_pretrained, load_weights, save_checkpoint
 from omnidet.engine.distributed import pick_device
 from omnidet.engine.evaluate import evaluate, test
 from omnidet.engine.hooks import Hook

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,15 +98,17 @@ class TrainingLog:
         self._last, self._data_time, self._count = now, 0.0, 0
         self.record(record)
         parts = ' '.join(f'{k} {v:.4g}' for k, v in losses.items())
+        memory = '' if record['memory'] is None else f'  mem {record["memory"]:.0f} MiB'
         self.info(f'{place(run)}  eta {duration(left)}  lr {record["lr"]:.3g}  {parts}  {step:.3f} s/it  '
-                  f'data {wait:.0%}  mem {record["memory"]:.0f} MiB')
+                  f'data {wait:.0%}{memory}')
 
     def validation(self, run: Run, metrics: Mapping[str, float]) -> None:
         """Tell the figures of a validation."""
         self.record({'mode': 'val', 'epoch': run.epoch, 'iter': run.iter, **metrics})
         if metrics:
             done = f'epoch {run.epoch}' if run.loop.by_epoch else f'iteration {run.iter}'
-            self.info(f'{done} validated: ' + '  '.join(f'{k} {v:.4f}' for k, v in metrics.items()))
+            short = {k: v for k, v in metrics.items() if not k.endswith('_precision')}    # a class's own are in the table
+            self.info(f'{done} validated: ' + '  '.join(f'{k} {v:.4f}' for k, v in short.items()))
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Append to `log.jsonl`, and to TensorBoard's files."""
@@ -157,10 +158,14 @@ def duration(seconds: float) -> str:
     return f'{hours}:{m:02}:{s:02}'
 
 
-def memory_mib(device: torch.device) -> float:
-    """The most memory in use so far: of the GPU, or of this process."""
+def memory_mib(device: torch.device) -> float | None:
+    """The most memory in use so far: of the GPU, or of this process; None where the system does not say."""
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device) / 2 ** 20
+    try:
+        import resource
+    except ImportError:    # Windows
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2 ** (20 if sys.platform == 'darwin' else 10)
 

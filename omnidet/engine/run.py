@@ -15,7 +15,7 @@ from torch import nn
 
 import omnidet
 from omnidet.engine import distributed
-from omnidet.engine.checkpoint import save_checkpoint
+from omnidet.checkpoints import save_checkpoint
 from omnidet.engine.ema import AveragedModel
 from omnidet.engine.evaluate import Evaluation
 from omnidet.engine.hooks import Hook

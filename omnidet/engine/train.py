@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from omnidet.config import check, dump
 from omnidet.data import build_loader, build_preprocessor
 from omnidet.engine import distributed
-from omnidet.engine.checkpoint import load_checkpoint, load_weights
+from omnidet.engine.allocator import keep_freed_memory
+from omnidet.checkpoints import load_checkpoint, load_weights
 from omnidet.engine.distributed import pick_device
 from omnidet.engine.evaluate import build_evaluation, evaluate
 from omnidet.engine.hooks import build_hooks
@@ -110,6 +111,8 @@ def prepare(cfg: Mapping[str, Any], folder: Path, device: torch.device, seed: in
     wanted = [seed, randomness.get('seed'), meta.get('seed'), random.SystemRandom().randrange(2 ** 31)]
     seed = distributed.broadcast(next(s for s in wanted if s is not None))
     set_seed(seed, randomness.get('deterministic', False))
+    if device.type == 'cpu':
+        keep_freed_memory()
 
     rank, world_size = distributed.rank(), distributed.world_size()
     loader = build_loader(cfg['train_dataloader'], train=True, seed=seed, rank=rank, world_size=world_size,

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from omnidet.checkpoints import load_pretrained
 from omnidet.errors import ConfigError
 from omnidet.registry import DETECTORS
 
@@ -18,7 +19,8 @@ def build_model(cfg: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
 
     Args:
         cfg: a config with a `model`, or that part itself; never changed.
-        pretrained: read the weights that `init_cfg` names; without it nothing is read or downloaded.
+        pretrained: read the weights that `init_cfg` names; without it nothing is read. A part whose weights have an
+            address and are not on this machine keeps its initial values, with a warning.
 
     Returns:
         The model in training mode, with `extract_feat`, `loss` and `predict`.
@@ -31,6 +33,5 @@ def build_model(cfg: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
         raise ConfigError(f'the config has no model: it needs model = dict(type=...); found the keys {sorted(cfg)}')
     model = DETECTORS.build(model_cfg)
     if pretrained:
-        from omnidet.engine.checkpoint import load_pretrained
         load_pretrained(model, model_cfg)
     return model

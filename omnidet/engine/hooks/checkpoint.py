@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnidet.engine.checkpoint import load_checkpoint
+from omnidet.checkpoints import load_checkpoint
 from omnidet.engine.hooks.base import Hook
 from omnidet.errors import CheckpointError, ConfigError, did_you_mean
 from omnidet.registry import HOOKS

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from omnidet.engine import LoadReport, load_checkpoint, load_pretrained, load_weights, save_checkpoint, unpickle
+from omnidet.checkpoints import LoadReport, load_checkpoint, load_pretrained, load_weights, save_checkpoint, unpickle
 from omnidet.errors import CheckpointError, TrainingError
 
 FORMATS = [{}, {'_use_new_zipfile_serialization': False}]
@@ -246,7 +246,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_a_really_full_disk_is_told(tmp_path, monkeypatch):
     import contextlib
 
-    from omnidet.engine import checkpoint
+    from omnidet.checkpoints import checkpoint
 
     @contextlib.contextmanager
     def on_full_disk(path):
@@ -262,6 +262,15 @@ def test_pretrained_parts_are_read_from_local_files(tmp_path):
     cfg = {'stem': {'init_cfg': {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), 'prefix': 'backbone.'}}}
     reports = load_pretrained(target, cfg)
     assert len(reports) == 1 and torch.equal(target.stem.weight, source.stem.weight)
-    cfg['stem']['init_cfg']['checkpoint'] = 'https://example.com/never-there-1b2c.pth'
+    cfg['stem']['init_cfg']['checkpoint'] = str(tmp_path / 'b.pth')
     with pytest.raises(CheckpointError, match=r'model\.stem\.init_cfg=None'):
         load_pretrained(target, cfg)
+
+
+def test_a_part_whose_weights_have_an_address_begins_anew_with_a_warning(caplog):
+    net = Net()
+    before = net.stem.weight.clone()
+    cfg = {'stem': {'init_cfg': {'type': 'Pretrained', 'checkpoint': 'https://example.com/never-there-1b2c.pth'}}}
+    assert load_pretrained(net, cfg) == []
+    assert torch.equal(net.stem.weight, before)
+    assert 'random weights' in caplog.text and 'model.stem.init_cfg.checkpoint=FILE' in caplog.text

@@ -1,4 +1,4 @@
-"""Checkpoints: read without trust, matched to a model by name, written whole or not at all.
+"""Reading checkpoints, matching them to a model, and writing them.
 
 The layout is MMEngine's: `state_dict`, `meta`, `optimizer`, `param_schedulers`, `ema_state_dict`.
 """
@@ -6,6 +6,7 @@ The layout is MMEngine's: `state_dict`, `meta`, `optimizer`, `param_schedulers`,
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import pickle
 import tarfile
@@ -19,9 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omnidet.engine import unpickle
+from omnidet.checkpoints import unpickle
 from omnidet.errors import CheckpointError, TrainingError
 from omnidet.files import written_whole
+
+log = logging.getLogger('omnidet')
 
 State = Mapping[str, Tensor]
 LAYOUTS = ('state_dict', 'model', 'model_state_dict', 'module', 'params')
@@ -155,14 +158,19 @@ def load_pretrained(model: nn.Module, cfg: Mapping[str, Any], where: str = 'mode
             for among torch's downloads; nothing is downloaded here.
         where: what a message calls `cfg`.
 
+    Returns:
+        A report for each part that got weights. One whose weights have an address and are not on this machine keeps
+        its values, with a warning.
+
     Raises:
         CheckpointError: a file that is not there; the message says how to go on without it.
     """
-    reports = []
+    reports: list[LoadReport] = []
     init = cfg.get('init_cfg')
     for one in init if isinstance(init, (list, tuple)) else [init]:
         if isinstance(one, Mapping) and one.get('type') == 'Pretrained':
-            reports.append(_load_part(model, one, f'{where}.init_cfg'))
+            report = _load_part(model, one, f'{where}.init_cfg')
+            reports += [] if report is None else [report]
     for key, value in cfg.items():
         part = getattr(model, key, None)
         if isinstance(value, Mapping) and isinstance(part, nn.Module):
@@ -170,14 +178,18 @@ def load_pretrained(model: nn.Module, cfg: Mapping[str, Any], where: str = 'mode
     return reports
 
 
-def _load_part(part: nn.Module, init: Mapping[str, Any], where: str) -> LoadReport:
+def _load_part(part: nn.Module, init: Mapping[str, Any], where: str) -> LoadReport | None:
     source, prefix = str(init.get('checkpoint')), init.get('prefix') or ''
     is_url = '://' in source
     path = Path(torch.hub.get_dir(), 'checkpoints', Path(source).name) if is_url else Path(source).expanduser()
+    if is_url and not path.is_file():
+        log.warning('%s: %s is not on this machine, so this part begins with random weights. To begin with those, put '
+                    'the file into %s, or name one with --cfg-options %s.checkpoint=FILE; %s=None says that random ones '
+                    'are meant.', where, source, path.parent, where, where)
+        return None
     if not path.is_file():
-        what = f'{source} is not on this machine: download it to {path}' if is_url else f'{path} is not there'
-        raise CheckpointError(f'{where}: {what}. Or name a local file (--cfg-options {where}.checkpoint=FILE), or '
-                              f'train from scratch (--cfg-options {where}=None)')
+        raise CheckpointError(f'{where}: {path} is not there. Name another file (--cfg-options {where}.checkpoint=FILE), '
+                              f'or train from scratch (--cfg-options {where}=None)')
     state = load_checkpoint(path)['state_dict']
     if prefix:
         prefix = prefix.rstrip('.') + '.'
