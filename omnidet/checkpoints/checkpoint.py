@@ -184,12 +184,12 @@ def _load_part(part: nn.Module, init: Mapping[str, Any], where: str) -> LoadRepo
     path = Path(torch.hub.get_dir(), 'checkpoints', Path(source).name) if is_url else Path(source).expanduser()
     if is_url and not path.is_file():
         log.warning('%s: %s is not on this machine, so this part begins with random weights. To begin with those, put '
-                    'the file into %s, or name one with --cfg-options %s.checkpoint=FILE; %s=None says that random ones '
-                    'are meant.', where, source, path.parent, where, where)
+                    'the file into %s, or name one with --cfg-options %s.checkpoint=FILE. %s=None says that random '
+                    'weights are meant.', where, source, path.parent, where, where)
         return None
     if not path.is_file():
-        raise CheckpointError(f'{where}: {path} is not there. Name another file (--cfg-options {where}.checkpoint=FILE), '
-                              f'or train from scratch (--cfg-options {where}=None)')
+        raise CheckpointError(f'{where}: {path} is not there. Name another file '
+                              f'(--cfg-options {where}.checkpoint=FILE), or train from scratch ({where}=None)')
     state = load_checkpoint(path)['state_dict']
     if prefix:
         prefix = prefix.rstrip('.') + '.'

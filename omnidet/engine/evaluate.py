@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from omnidet.checkpoints import load_checkpoint, load_weights
 from omnidet.data import build_loader, build_preprocessor
 from omnidet.engine import distributed
-from omnidet.checkpoints import load_checkpoint, load_weights
 from omnidet.engine.distributed import pick_device, processes
 from omnidet.engine.hooks.checks import check_num_classes
 from omnidet.engine.logging import progress_bar

@@ -107,7 +107,7 @@ class TrainingLog:
         self.record({'mode': 'val', 'epoch': run.epoch, 'iter': run.iter, **metrics})
         if metrics:
             done = f'epoch {run.epoch}' if run.loop.by_epoch else f'iteration {run.iter}'
-            short = {k: v for k, v in metrics.items() if not k.endswith('_precision')}    # a class's own are in the table
+            short = {k: v for k, v in metrics.items() if not k.endswith('_precision')}    # those are in the table
             self.info(f'{done} validated: ' + '  '.join(f'{k} {v:.4f}' for k, v in short.items()))
 
     def record(self, record: Mapping[str, Any]) -> None:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 import omnidet
-from omnidet.engine import distributed
 from omnidet.checkpoints import save_checkpoint
+from omnidet.engine import distributed
 from omnidet.engine.ema import AveragedModel
 from omnidet.engine.evaluate import Evaluation
 from omnidet.engine.hooks import Hook

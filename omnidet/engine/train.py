@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from omnidet.checkpoints import load_checkpoint, load_weights
 from omnidet.config import check, dump
 from omnidet.data import build_loader, build_preprocessor
 from omnidet.engine import distributed
 from omnidet.engine.allocator import keep_freed_memory
-from omnidet.checkpoints import load_checkpoint, load_weights
 from omnidet.engine.distributed import pick_device
 from omnidet.engine.evaluate import build_evaluation, evaluate
 from omnidet.engine.hooks import build_hooks

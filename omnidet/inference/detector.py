@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from omnidet.checkpoints import load_checkpoint, load_weights
 from omnidet.config import load_config
 from omnidet.data import TestPipeline, build_preprocessor, collate
-from omnidet.checkpoints import load_checkpoint, load_weights
 from omnidet.engine.distributed import pick_device
 from omnidet.errors import ImageError
 from omnidet.inference.classes import find_classes

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from omnidet.errors import ConfigError
 from omnidet.nn import ConvModule, DepthwiseSeparableConvModule, init_conv_
@@ -89,7 +88,7 @@ class CSPNeXt(nn.Module):
     def _frozen(self) -> list[nn.Module]:
         return [getattr(self, name) for name in self.layers[:self.frozen_stages + 1]]
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> CSPNeXt:
         super().train(mode)
         norms_to_eval([self] if self.norm_eval else self._frozen())
         return self
