@@ -131,6 +131,13 @@ def test_a_model_builds_on_the_meta_device_and_leaves_its_config_alone():
     assert cfg == MODEL and all(p.is_meta for p in model.parameters())
 
 
+def test_parts_are_told_the_progress_of_a_training():
+    model, told = _model(), []
+    model.bbox_head.loss_cls.set_progress = lambda epoch, iteration: told.append((epoch, iteration))
+    model.set_progress(3, 200)
+    assert told == [(3, 200)]
+
+
 def test_a_training_step_compiles_in_one_graph():
     model = _model().eval()
     feats = model.extract_feat(torch.randn(2, 3, 64, 64))

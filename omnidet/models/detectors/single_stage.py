@@ -45,8 +45,19 @@ class SingleStageDetector(nn.Module):
         """The detections of each image, in pixels of its file where `rescale`."""
         return self.bbox_head.predict(self.extract_feat(images), metas, rescale)
 
+    def set_progress(self, epoch: int, iteration: int) -> None:
+        """Tell parts that change in the course of a training where it is; called before every step.
+
+        Args:
+            epoch: finished epochs.
+            iteration: finished iterations.
+        """
+        for module in self.modules():
+            if module is not self and hasattr(module, 'set_progress'):
+                module.set_progress(epoch, iteration)
+
     def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """As `loss`: what wrappers such as DistributedDataParallel call."""
+        """As `loss`: what wrappers and counters of operations call."""
         return self.loss(images, targets)
 
 
