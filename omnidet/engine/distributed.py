@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -124,4 +125,5 @@ def processes(device: torch.device, backend: str | None = None) -> Iterator[None
         yield
     finally:
         if started and is_distributed():
+            gc.collect()    # a DistributedDataParallel that outlived the group could wait for ever for its threads
             dist.destroy_process_group()

@@ -61,31 +61,37 @@ def train(cfg: Mapping[str, Any], work_dir: str | Path | None = None, resume: bo
     check(cfg)
     place = pick_device(device)
     backend = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('backend')
-    with distributed.processes(place, backend):
-        folder = _work_dir(cfg, work_dir)
-        source = _resume_file(resume or cfg.get('resume', False), folder)
-        checkpoint = None if source is None else load_checkpoint(source, trust=trust)
-        run = prepare(cfg, folder, place, seed, checkpoint, load_from or cfg.get('load_from'), trust, quiet)
-        started = time.perf_counter()
-        try:
-            if checkpoint is not None:
-                run.restore(checkpoint, str(source))
-                run.logger.info(f'going on from {source} at iteration {run.iter}')
-            elif resume:
-                run.logger.info(f'there is no checkpoint in {folder}; the training begins anew')
-            run.call('before_train')
-            if checkpoint is not None and run.rank < len(checkpoint.get('rng') or ()):
-                set_rng_state(checkpoint['rng'][run.rank])
-            run.resumed = checkpoint = None    # its memory is wanted
-            _fit(run)
-            run.call('after_train')
-        finally:
-            run.logger.close()
-        seconds = time.perf_counter() - started
-        run.logger.info(f'{run.iter} iterations in {duration(seconds)}; everything is in {folder}')
-        last = folder / 'last_checkpoint'
-        return {'metrics': run.metrics, 'best': run.best, 'checkpoint': last.read_text() if last.exists() else None,
-                'work_dir': str(folder), 'seed': run.seed, 'iterations': run.iter, 'seconds': seconds}
+    with distributed.processes(place, backend):    # what the training holds must be gone when the processes part
+        return _train(cfg, _work_dir(cfg, work_dir), resume or cfg.get('resume', False),
+                      load_from or cfg.get('load_from'), place, trust, seed, quiet)
+
+
+def _train(cfg: Mapping[str, Any], folder: Path, resume: bool | str | Path, load_from: str | Path | None,
+           device: torch.device, trust: bool, seed: int | None, quiet: bool) -> dict[str, Any]:
+    """`train`, among the processes that take part."""
+    source = _resume_file(resume, folder)
+    checkpoint = None if source is None else load_checkpoint(source, trust=trust)
+    run = prepare(cfg, folder, device, seed, checkpoint, load_from, trust, quiet)
+    started = time.perf_counter()
+    try:
+        if checkpoint is not None:
+            run.restore(checkpoint, str(source))
+            run.logger.info(f'going on from {source} at iteration {run.iter}')
+        elif resume:
+            run.logger.info(f'there is no checkpoint in {folder}; the training begins anew')
+        run.call('before_train')
+        if checkpoint is not None and run.rank < len(checkpoint.get('rng') or ()):
+            set_rng_state(checkpoint['rng'][run.rank])
+        run.resumed = checkpoint = None    # its memory is wanted
+        _fit(run)
+        run.call('after_train')
+    finally:
+        run.logger.close()
+    seconds = time.perf_counter() - started
+    run.logger.info(f'{run.iter} iterations in {duration(seconds)}; everything is in {folder}')
+    last = folder / 'last_checkpoint'
+    return {'metrics': run.metrics, 'best': run.best, 'checkpoint': last.read_text() if last.exists() else None,
+            'work_dir': str(folder), 'seed': run.seed, 'iterations': run.iter, 'seconds': seconds}
 
 
 def prepare(cfg: Mapping[str, Any], folder: Path, device: torch.device, seed: int | None = None,

@@ -34,7 +34,7 @@ def launch(out: Path, world_size: int) -> None:
         command = [sys.executable, str(HERE / 'two_processes.py'), str(out), str(rank), str(world_size)]
         running.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     for process in running:
-        text, _ = process.communicate(timeout=120)
+        text, _ = process.communicate(timeout=60)
         assert process.returncode == 0, text
 
 

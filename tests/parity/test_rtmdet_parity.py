@@ -46,7 +46,7 @@ class TestNumbers:
             assert of > 0 and found >= 0.9 * of
 
     def test_losses(self, comparison):
-        got = {k: float(v) for k, v in comparison.losses().items()}
+        got = {k: v.item() for k, v in comparison.losses().items()}
         assert got == pytest.approx(comparison.record['loss'], rel=2e-3, abs=2e-4)
 
     def test_gradients(self, comparison):
