@@ -274,6 +274,10 @@ def _normalised(content: Any, path: Path) -> dict[str, Any]:
     if not tensors:
         keys = ', '.join(map(str, list(content)[:8])) or 'none'
         raise CheckpointError(f'{path}: no weights in it; its keys are {keys}')
+    claimed = max(v.untyped_storage().nbytes() for v in tensors.values())
+    if claimed > path.stat().st_size:
+        raise CheckpointError(f'{path}: a tensor claims {claimed} bytes, which is more than the whole file; it is '
+                              'damaged, or made to do harm')
     meta = dict(rest['meta']) if isinstance(rest.get('meta'), dict) else {}
     known = {str(k).lower(): v for k, v in dict(meta.get('dataset_meta') or {}).items()}
     for name in ('CLASSES', 'PALETTE'):    # MMDetection 2.x
