@@ -41,9 +41,12 @@ def main() -> None:
     import torch
 
     from omnidet.engine import pick_device
+    from omnidet.engine.allocator import keep_freed_memory
     if args.threads:
         torch.set_num_threads(args.threads)
     device = pick_device(args.device)
+    if device.type == 'cpu':
+        keep_freed_memory()    # as `train` does; the yardstick gains from it as well
     figures['machine'] = describe_machine(device)
     figures['model'] = [measure_model(size, args.batch, device, args.repeat) for size in args.sizes]
     figures['loading'] = [measure_loading(size, args.repeat) for size in args.sizes]
@@ -90,10 +93,10 @@ def measure_model(size: int, batch: int, device: Any, repeat: int) -> dict[str, 
     torch.manual_seed(0)
     cfg = omnidet.load_config(CONFIG)
     cfg.model.backbone.init_cfg = None    # nothing to download
-    model: Any = omnidet.build_model(cfg).to(device)
+    model: Any = omnidet.build_model(cfg).to(device).to(memory_format=torch.channels_last)    # as `train` does
     optimizer = build_optimizer(cfg, model)
     image = torch.randn(1, 3, size, size, device=device)
-    images = torch.randn(batch, 3, size, size, device=device)
+    images = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
     targets = Targets.collate([dict(boxes=_random_boxes(size), labels=torch.arange(8)) for _ in range(batch)],
                               (size, size)).to(device)
     meta = ImageMeta(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size))
@@ -116,9 +119,9 @@ def measure_model(size: int, batch: int, device: Any, repeat: int) -> dict[str, 
         with torch.inference_mode():
             yardstick(image)
 
-    return dict(size=size, batch=batch, step_seconds=median_seconds(step, repeat, synchronize),
-                predict_seconds=median_seconds(predict, repeat, synchronize),
-                resnet50_seconds=median_seconds(forward, repeat, synchronize))
+    seconds = dict(resnet50_seconds=median_seconds(forward, repeat, synchronize),
+                   predict_seconds=median_seconds(predict, repeat, synchronize))
+    return dict(size=size, batch=batch, **seconds, step_seconds=median_seconds(step, repeat, synchronize))
 
 
 def measure_loading(size: int, repeat: int, images: int = 48) -> dict[str, Any]:
