@@ -134,6 +134,18 @@ class Priors(NamedTuple):
     level_sizes: tuple[int, ...]
 
 
+class Predictions(NamedTuple):
+    """What a head predicts at the priors, without gradient, for an assigner that looks at it.
+
+    Attributes:
+        boxes: (B, N, 4) xyxy in pixels.
+        logits: (B, N, K) before the sigmoid.
+    """
+
+    boxes: Tensor
+    logits: Tensor
+
+
 class Assignment(NamedTuple):
     """Which ground truth each prior answers for.
 

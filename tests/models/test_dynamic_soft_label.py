@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from omnidet.models.parts.assigners.dynamic_soft_label import DynamicSoftLabelAssigner, Predictions
+from omnidet.models.parts.assigners.dynamic_soft_label import DynamicSoftLabelAssigner
 from omnidet.models.parts.priors import MlvlPointGenerator, inside_image
-from omnidet.structures import Targets
+from omnidet.structures import Predictions, Targets
 
 PRIORS = MlvlPointGenerator(strides=[8, 16], offset=0)([(8, 8), (4, 4)])
 N, K = 80, 3

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omnidet.models.parts.assigners.dynamic_soft_label import Predictions
 from omnidet.models.parts.postprocess import GridPostprocess
 from omnidet.models.parts.priors import inside_image
 from omnidet.registry import ASSIGNERS, CODERS, PRIORS, SAMPLERS, check_arguments
-from omnidet.structures import Assignment, ImageMeta, Priors, Result, Targets
+from omnidet.structures import Assignment, ImageMeta, Predictions, Priors, Result, Targets
 
 Cfg = Mapping[str, Any]
 Outputs = dict[str, Tensor]
@@ -41,9 +40,9 @@ class GridTraining:
 class DenseHead(nn.Module):
     """A grid head: a row of choices, and the two walks that every such head takes.
 
-    A subclass owns the layers and says four things: `forward(feats)` gives named (B, N, ...) tensors of all levels;
-    `scores(out)` the (B, N, K) scores; `losses(...)` the losses of assigned priors; `num_classes` is K. What a prior
-    regresses is `out['reg']`, which `coder` turns into boxes.
+    A subclass owns the layers and says three things: `forward(feats)` gives (B, N, ...) tensors of all levels, with the
+    class logits as `cls` and what `coder` turns into boxes as `reg`; `losses(...)` gives the losses of assigned priors;
+    `num_classes` is K. Where a score is more than the sigmoid of its logit, it overrides `scores`.
 
     Args:
         anchor_generator: the priors.
@@ -68,11 +67,21 @@ class DenseHead(nn.Module):
             self.postprocess = GridPostprocess(**test_cfg)
 
     def scores(self, out: Outputs) -> Tensor:
-        raise NotImplementedError
+        """(B, N, K) in 0..1."""
+        return out['cls'].sigmoid()
 
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
-        raise NotImplementedError
+        """{name: scalar}.
+
+        Args:
+            out: what `forward` gave.
+            priors: N priors.
+            assignment: which object each prior answers for.
+            gt_boxes: (B, N, 4), the object's box at each prior; it means something where the prior is positive.
+            gt_labels: (B, N), likewise.
+        """
+        raise NotImplementedError(f'{type(self).__name__} does not define losses()')
 
     def priors(self, feats: Sequence[Tensor]) -> Priors:
         """The priors at the cells of `feats`."""

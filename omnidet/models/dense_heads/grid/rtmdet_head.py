@@ -107,9 +107,6 @@ class RTMDetHead(DenseHead):
             reg.append(scale(self.rtm_reg(r).exp()).float() * stride[0])
         return {'cls': flatten_levels(cls, self.num_classes), 'reg': flatten_levels(reg, 4)}
 
-    def scores(self, out: Outputs) -> Tensor:
-        return out['cls'].sigmoid()
-
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
         return rtmdet_losses(self, out, priors, assignment, gt_boxes, gt_labels)
@@ -176,9 +173,6 @@ class RTMDetSepBNHead(DenseHead):
             cls.append(with_objectness(logits, self.rtm_obj[i](r)) if self.with_objectness else logits)
             reg.append((distance.exp() if self.exp_on_reg else distance) * stride[0])
         return {'cls': flatten_levels(cls, self.num_classes), 'reg': flatten_levels(reg, 4)}
-
-    def scores(self, out: Outputs) -> Tensor:
-        return out['cls'].sigmoid()
 
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:

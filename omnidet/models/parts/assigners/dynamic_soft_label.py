@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,19 +11,7 @@ from torch import Tensor
 
 from omnidet.ops.boxes import box_center
 from omnidet.registry import ASSIGNERS, IOU_CALCULATORS
-from omnidet.structures import Assignment, Priors, Targets
-
-
-class Predictions(NamedTuple):
-    """What a head predicts at the priors, without gradient.
-
-    Attributes:
-        boxes: (B, N, 4) xyxy in pixels.
-        logits: (B, N, K) before the sigmoid.
-    """
-
-    boxes: Tensor
-    logits: Tensor
+from omnidet.structures import Assignment, Predictions, Priors, Targets
 
 
 @ASSIGNERS.register
