@@ -39,20 +39,27 @@ def test_names_shapes_and_norms_are_the_recorded_ones(config):
 @pytest.mark.parametrize('comparison', _sizes(RECORDED), indirect=True)
 class TestNumbers:
     def test_features(self, comparison):
-        assert max(comparison.feature_errors()) < 5e-3
+        noise = comparison.record['tol_raw']    # what rounding alone was measured to do
+        off = [(e, n) for e, n in zip(comparison.feature_errors(), noise, strict=True) if e > max(5e-3, 3 * n)]
+        assert not off
 
     def test_detections(self, comparison):
+        share = min(0.9, comparison.record['agree'] - 0.1)    # of those that rounding alone leaves alike
         for found, of in comparison.matched_detections():
-            assert of > 0 and found >= 0.9 * of
+            assert of > 0 and found >= share * of
 
     def test_losses(self, comparison):
         got = {k: v.item() for k, v in comparison.losses().items()}
-        assert got == pytest.approx(comparison.record['loss'], rel=2e-3, abs=2e-4)
+        for name, want in comparison.record['loss'].items():
+            noise = comparison.record['tol_loss'].get(name, 0.0)
+            assert got.pop(name) == pytest.approx(want, rel=max(2e-3, 3 * noise), abs=2e-4)
+        assert not got
 
     def test_gradients(self, comparison):
         want = comparison.record.get('grad')
         if want is None:
             pytest.skip('gradients were recorded for the smaller models only')
         got, top = comparison.gradients(), max(want.values())
-        off = [k for k, v in want.items() if got[k] != pytest.approx(v, rel=0.02, abs=1e-4 * top)]
+        tol = max(0.02, 3 * comparison.record['tol_grad'])
+        off = [k for k, v in want.items() if got[k] != pytest.approx(v, rel=tol, abs=1e-4 * top)]
         assert len(off) <= 0.01 * len(want), off[:5]
