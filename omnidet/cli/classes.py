@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import omnidet
-from omnidet.cli.data_root import iter_datasets
+from omnidet.config.data_root import iter_datasets
 from omnidet.errors import ConfigError
 
 LARGEST_FILE = 200 * 2**20

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     cfg = read_config(args)
     if args.data_root is not None:
-        from omnidet.cli.data_root import set_data_root
+        from omnidet.config.data_root import set_data_root
         set_data_root(cfg, args.data_root, splits=('test',))
     from omnidet.cli.classes import check_classes
     from omnidet.engine import test

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = read_config(args)
     apply_switches(cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr)
     if args.data_root is not None:
-        from omnidet.cli.data_root import set_data_root
+        from omnidet.config.data_root import set_data_root
         set_data_root(cfg, args.data_root, splits=('train', 'val') if cfg.get('val_dataloader') else ('train',))
     from omnidet.cli.classes import check_classes
     check_classes(cfg, ('train', 'val'))

@@ -118,11 +118,12 @@ class BatchSampler:
             yield batch
 
     def __len__(self) -> int:
-        return _batches(len(self.sampler), self.batch_size, self.drop_last)
+        n = len(self.sampler)
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
 
 @DATA_SAMPLERS.register
-class AspectRatioBatchSampler:
+class AspectRatioBatchSampler(BatchSampler):
     """Batches of images that are all upright, or all lying, so that less of a batch is padding.
 
     What is left of both at the end is mixed, so that there are as many batches as without grouping.
@@ -132,11 +133,6 @@ class AspectRatioBatchSampler:
         batch_size: images in a batch.
         drop_last: leave out an incomplete last batch.
     """
-
-    def __init__(self, sampler: Any, batch_size: int, drop_last: bool = False) -> None:
-        self.sampler = sampler
-        self.batch_size = batch_size
-        self.drop_last = drop_last
 
     def __iter__(self) -> Iterator[list[Any]]:
         sizes = self.sampler.dataset.sizes
@@ -153,10 +149,3 @@ class AspectRatioBatchSampler:
             batch = rest[start:start + self.batch_size]
             if len(batch) == self.batch_size or not self.drop_last:
                 yield batch
-
-    def __len__(self) -> int:
-        return _batches(len(self.sampler), self.batch_size, self.drop_last)
-
-
-def _batches(n: int, batch_size: int, drop_last: bool) -> int:
-    return n // batch_size if drop_last else -(-n // batch_size)

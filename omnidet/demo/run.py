@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from omnidet.cli.data_root import set_data_root
 from omnidet.config import load_config
+from omnidet.config.data_root import set_data_root
 from omnidet.demo.shapes import write_dataset
 from omnidet.engine import pick_device, train
 from omnidet.files import written_whole

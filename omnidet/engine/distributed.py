@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from omnidet.errors import ConfigError
 
@@ -30,11 +30,6 @@ def world_size() -> int:
 def is_main() -> bool:
     """Whether this is the process that writes files and talks."""
     return rank() == 0
-
-
-def barrier() -> None:
-    if world_size() > 1:
-        dist.barrier()
 
 
 def gather(value: Any) -> list[Any] | None:
@@ -62,15 +57,6 @@ def any_true(flag: bool, device: torch.device) -> bool:
     box = torch.tensor(float(flag), device=device)
     dist.all_reduce(box, dist.ReduceOp.MAX)
     return bool(box.item())
-
-
-def mean(values: Tensor) -> Tensor:
-    """The mean over all processes."""
-    if world_size() == 1:
-        return values
-    values = values.clone()
-    dist.all_reduce(values)
-    return values / world_size()
 
 
 def share_buffers(model: nn.Module) -> None:

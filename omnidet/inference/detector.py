@@ -22,6 +22,7 @@ from omnidet.inference.classes import find_classes
 from omnidet.inference.fuse import fuse_conv_bn
 from omnidet.inference.sources import Source, is_single, iter_sources, load_ahead, source_name, to_bgr
 from omnidet.models import build_model
+from omnidet.ops.boxes import clip_boxes
 from omnidet.structures import ImageMeta, Result, Sample
 
 
@@ -169,7 +170,7 @@ def clip(result: Result, shape: tuple[int, int]) -> Result:
 
     A model looks at the padding of an image too, and takes some objects to go on there.
     """
-    boxes = result.boxes.clamp(min=0).minimum(result.boxes.new_tensor([shape[1], shape[0]] * 2))
+    boxes = clip_boxes(result.boxes, result.boxes.new_tensor(shape))
     return dataclasses.replace(result, boxes=boxes)[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
 
 

@@ -59,7 +59,7 @@ def test_two_processes_train_and_measure_as_one_with_the_whole_batch(tmp_path):
 def test_one_process_needs_nothing():
     value = torch.tensor([1.0, 2.0])
     assert distributed.gather('x') == ['x'] and distributed.broadcast('x') == 'x'
-    assert distributed.mean(value) is value and reduce_mean(value) is value
+    assert reduce_mean(value) is value
     assert distributed.is_main() and distributed.world_size() == 1
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from omnidet.engine import distributed
 from omnidet.engine.hooks.base import Hook
+from omnidet.ops.distributed import reduce_mean
 from omnidet.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class LoggerHook(Hook):
             run.logger.advance(run)
             return
         names = sorted(self.sums, key=lambda n: n != 'loss')
-        means = distributed.mean(torch.stack([(self.sums[n][0] / self.sums[n][1]).float() for n in names])).tolist()
+        means = reduce_mean(torch.stack([(self.sums[n][0] / self.sums[n][1]).float() for n in names])).tolist()
         self.sums = {}
         run.logger.train(run, dict(zip(names, means, strict=True)))
 

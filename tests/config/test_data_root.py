@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from omnidet.cli.data_root import iter_datasets, set_data_root
+from omnidet.config.data_root import iter_datasets, set_data_root
 from omnidet.errors import DatasetError
 
 
