@@ -198,6 +198,7 @@ VISUALIZERS = Registry('visualizer', 'omnidet.engine')
 CONV_LAYERS = Registry('convolution', 'omnidet.nn')
 NORM_LAYERS = Registry('norm layer', 'omnidet.nn')
 ACTIVATIONS = Registry('activation', 'omnidet.nn')
+UPSAMPLE_LAYERS = Registry('upsampling layer', 'omnidet.nn')
 
 MODELS = RegistryGroup(
     BACKBONES, NECKS, DENSE_HEADS, ROI_HEADS, SEG_HEADS, MASK_HEADS, DETECTORS, LOSSES, PREPROCESSORS)
@@ -205,7 +206,8 @@ TASK_UTILS = RegistryGroup(PRIORS, CODERS, ASSIGNERS, SAMPLERS, IOU_CALCULATORS)
 
 KINDS: tuple[Registry, ...] = (
     *MODELS.registries, *TASK_UTILS.registries, DATASETS, TRANSFORMS, DATA_SAMPLERS, METRICS, HOOKS,
-    LOOPS, OPTIMIZERS, OPTIM_WRAPPERS, PARAM_SCHEDULERS, VISUALIZERS, CONV_LAYERS, NORM_LAYERS, ACTIVATIONS)
+    LOOPS, OPTIMIZERS, OPTIM_WRAPPERS, PARAM_SCHEDULERS, VISUALIZERS, CONV_LAYERS, NORM_LAYERS, ACTIVATIONS,
+    UPSAMPLE_LAYERS)
 
 
 def find_anywhere(name: str, kinds: Iterable[Registry] = KINDS) -> Callable[..., Any] | None:

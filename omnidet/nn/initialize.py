@@ -150,8 +150,8 @@ def _draw(module: nn.Module, initialiser: Callable[..., None], options: Mapping[
     try:
         initialiser(module.weight, **options)
     except (TypeError, ValueError) as e:
-        raise ConfigError(f'{_where(module)}: {kind} cannot initialise a weight of shape {tuple(module.weight.shape)} with '
-                          f'{options}: {e}') from e
+        raise ConfigError(f'{_where(module)}: {kind} with {options} cannot initialise a weight of shape '
+                          f'{tuple(module.weight.shape)}: {e}') from e
 
 
 def _names(module: nn.Module, layer: Any) -> set[str]:
