@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from omnidet.registry import Registry
 
 _KINDS = {'norm_cfg': 'NORM_LAYERS', 'conv_cfg': 'CONV_LAYERS', 'act_cfg': 'ACTIVATIONS',
-          'upsample_cfg': 'UPSAMPLE_LAYERS', 'pipeline': 'TRANSFORMS', 'transforms': 'TRANSFORMS', 'dataset': 'DATASETS',
-          'optimizer': 'OPTIMIZERS', 'val_evaluator': 'METRICS', 'test_evaluator': 'METRICS',
+          'upsample_cfg': 'UPSAMPLE_LAYERS', 'pipeline': 'TRANSFORMS', 'transforms': 'TRANSFORMS',
+          'dataset': 'DATASETS', 'optimizer': 'OPTIMIZERS', 'val_evaluator': 'METRICS', 'test_evaluator': 'METRICS',
           'backbone': 'BACKBONES', 'neck': 'NECKS', 'param_scheduler': 'PARAM_SCHEDULERS',
           'optim_wrapper': 'OPTIM_WRAPPERS', 'custom_hooks': 'HOOKS', 'train_cfg': 'LOOPS', 'val_cfg': 'LOOPS',
           'test_cfg': 'LOOPS', 'data_preprocessor': 'PREPROCESSORS', 'bbox_coder': 'CODERS', 'assigner': 'ASSIGNERS',

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from omnidet.nn import initialize
 from omnidet.nn.pyramid import (
-    add_extra_levels, check_interpolation, check_levels, extra_source, pyramid_convs, top_down, used_levels)
+    add_extra_levels,
+    check_interpolation,
+    check_levels,
+    extra_source,
+    pyramid_convs,
+    top_down,
+    used_levels,
+)
 from omnidet.registry import NECKS
 
 Cfg = Mapping[str, Any]
