@@ -196,6 +196,7 @@ OPTIM_WRAPPERS = Registry('optimizer wrapper', 'omnidet.engine')
 PARAM_SCHEDULERS = Registry('parameter scheduler', 'omnidet.engine')
 VISUALIZERS = Registry('visualizer', 'omnidet.engine')
 CONV_LAYERS = Registry('convolution', 'omnidet.nn')
+LINEAR_LAYERS = Registry('linear layer', 'omnidet.nn')
 NORM_LAYERS = Registry('norm layer', 'omnidet.nn')
 ACTIVATIONS = Registry('activation', 'omnidet.nn')
 UPSAMPLE_LAYERS = Registry('upsampling layer', 'omnidet.nn')
@@ -206,8 +207,8 @@ TASK_UTILS = RegistryGroup(PRIORS, CODERS, ASSIGNERS, SAMPLERS, IOU_CALCULATORS)
 
 KINDS: tuple[Registry, ...] = (
     *MODELS.registries, *TASK_UTILS.registries, DATASETS, TRANSFORMS, DATA_SAMPLERS, METRICS, HOOKS,
-    LOOPS, OPTIMIZERS, OPTIM_WRAPPERS, PARAM_SCHEDULERS, VISUALIZERS, CONV_LAYERS, NORM_LAYERS, ACTIVATIONS,
-    UPSAMPLE_LAYERS)
+    LOOPS, OPTIMIZERS, OPTIM_WRAPPERS, PARAM_SCHEDULERS, VISUALIZERS, CONV_LAYERS, LINEAR_LAYERS, NORM_LAYERS,
+    ACTIVATIONS, UPSAMPLE_LAYERS)
 
 
 def find_anywhere(name: str, kinds: Iterable[Registry] = KINDS) -> Callable[..., Any] | None:
