@@ -199,10 +199,12 @@ CONV_LAYERS = Registry('convolution', 'omnidet.nn')
 LINEAR_LAYERS = Registry('linear layer', 'omnidet.nn')
 NORM_LAYERS = Registry('norm layer', 'omnidet.nn')
 ACTIVATIONS = Registry('activation', 'omnidet.nn')
+PLUGINS = Registry('plugin', 'omnidet.nn')
 UPSAMPLE_LAYERS = Registry('upsampling layer', 'omnidet.nn')
 
 MODELS = RegistryGroup(
-    BACKBONES, NECKS, DENSE_HEADS, ROI_HEADS, SEG_HEADS, MASK_HEADS, DETECTORS, LOSSES, PREPROCESSORS)
+    BACKBONES, NECKS, DENSE_HEADS, ROI_HEADS, SEG_HEADS, MASK_HEADS, DETECTORS, LOSSES, PREPROCESSORS,
+    PLUGINS)
 TASK_UTILS = RegistryGroup(PRIORS, CODERS, ASSIGNERS, SAMPLERS, IOU_CALCULATORS)
 
 KINDS: tuple[Registry, ...] = (
