@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from omnidet.masks import InstanceMasks
+
 IGNORE_LABEL = 255
 """The value of a semantic map's pixels that belong to no class."""
 
@@ -51,7 +53,7 @@ class Targets:
         valid: (B, G) bool, True for a real box that is not ignored.
         ignore: (B, G) bool, True for a real box that is neither object nor background (a crowd).
         sizes: (B, 2) int64, (h, w) of each image before the batch's padding.
-        masks: (B, G, H, W) bool, or None.
+        masks: (B, G) masks in images of (H, W), or None.
         sem_seg: (B, H, W) int64 with 255 where no class is given, or None.
         proposals: (B, P, 4) float, or None.
         proposals_valid: (B, P) bool, True for a real proposal; None without proposals.
@@ -62,7 +64,7 @@ class Targets:
     valid: Tensor
     ignore: Tensor
     sizes: Tensor
-    masks: Tensor | None = None
+    masks: InstanceMasks | None = None
     sem_seg: Tensor | None = None
     proposals: Tensor | None = None
     proposals_valid: Tensor | None = None
@@ -83,8 +85,8 @@ class Targets:
 
         Args:
             items: for each image a dict with boxes (G, 4) and labels (G,), and as needed ignore (G,) bool,
-                masks (G, h, w), sem_seg (h, w) with 255 ignored, proposals (P, 4), and size, the (h, w) of the
-                image before padding (`shape` where absent). Tensors or arrays.
+                masks (`InstanceMasks`, or (G, h, w) of zero and nonzero), sem_seg (h, w) with 255 ignored, proposals
+                (P, 4), and size, the (h, w) of the image before padding (`shape` where absent). Tensors or arrays.
             shape: (H, W) of the batch; padding is at the right and at the bottom.
         """
         B, (H, W) = len(items), shape
@@ -93,7 +95,7 @@ class Targets:
                       valid=torch.zeros(B, G, dtype=torch.bool), ignore=torch.zeros(B, G, dtype=torch.bool),
                       sizes=torch.tensor([tuple(item.get('size', shape)) for item in items]).reshape(B, 2))
         if any(item.get('masks') is not None for item in items):
-            out.masks = torch.zeros(B, G, H, W, dtype=torch.bool)
+            out.masks = InstanceMasks.stack([_instance_masks(item.get('masks')) for item in items], G, shape)
         if any(item.get('sem_seg') is not None for item in items):
             out.sem_seg = torch.full((B, H, W), IGNORE_LABEL)
         if any(item.get('proposals') is not None for item in items):
@@ -107,9 +109,6 @@ class Targets:
             out.labels[i, :n] = torch.as_tensor(item['labels'], dtype=torch.long)
             out.ignore[i, :n] = ignore
             out.valid[i, :n] = ~ignore
-            if out.masks is not None and item.get('masks') is not None and n:
-                masks = torch.as_tensor(item['masks'])
-                out.masks[i, :n, :masks.shape[1], :masks.shape[2]] = masks.bool()
             if out.sem_seg is not None and item.get('sem_seg') is not None:
                 sem_seg = torch.as_tensor(item['sem_seg'])
                 out.sem_seg[i, :sem_seg.shape[0], :sem_seg.shape[1]] = sem_seg.long()
@@ -124,14 +123,28 @@ class Priors(NamedTuple):
     """The anchors or points of all levels, one after another.
 
     Attributes:
-        boxes: (N, 4) xyxy in pixels; a point is a box without extent.
-        strides: (N,) pixels between neighbours on the prior's level.
+        boxes: (N, 4) xyxy in pixels; a point is a box without extent. (B, R, 4) where proposals are a second stage's.
+        strides: (N,) pixels between neighbours on the prior's level; (0,) for proposals.
         level_sizes: how many priors each level has; they add up to N.
     """
 
     boxes: Tensor
     strides: Tensor
     level_sizes: tuple[int, ...]
+
+
+class Proposals(NamedTuple):
+    """Where a first stage takes objects to be, without gradient; what a second stage looks at.
+
+    Attributes:
+        boxes: (B, R, 4) xyxy in pixels of the batch; zeros where there is none.
+        valid: (B, R) bool, True for a real proposal.
+        scores: (B, R).
+    """
+
+    boxes: Tensor
+    valid: Tensor
+    scores: Tensor
 
 
 class Predictions(NamedTuple):
@@ -162,36 +175,57 @@ class Assignment(NamedTuple):
     score: Tensor
 
 
-@dataclass
 class Result:
     """What a model found in one image.
+
+    Args:
+        masks: (K, H, W) bool, or the same as `InstanceMasks`; the others as the attributes.
 
     Attributes:
         boxes: (K, 4) float, xyxy in pixels of the image's file (of the batch with `rescale=False`), best first.
         scores: (K,) float in 0..1.
         labels: (K,) int64, indices into the data set's classes.
-        masks: (K, H, W) bool, or None.
+        instance_masks: (K,) masks as windows, or None.
         sem_seg: (H, W) int64 classes, or None.
         panoptic: (H, W) int64, class + 1000 * instance; None where the model does not give it.
     """
 
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    masks: Tensor | None = None
-    sem_seg: Tensor | None = None
-    panoptic: Tensor | None = None
+    def __init__(self, boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor | InstanceMasks | None = None,
+                 sem_seg: Tensor | None = None, panoptic: Tensor | None = None) -> None:
+        self.boxes = boxes
+        self.scores = scores
+        self.labels = labels
+        self.instance_masks = _instance_masks(masks)
+        self.sem_seg = sem_seg
+        self.panoptic = panoptic
+
+    @property
+    def masks(self) -> Tensor | None:
+        """(K, H, W) bool, or None; made anew at every reading, K whole images."""
+        return None if self.instance_masks is None else self.instance_masks.dense()
 
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __repr__(self) -> str:
+        more = [name for name in ('instance_masks', 'sem_seg', 'panoptic') if getattr(self, name) is not None]
+        return f'Result({len(self)} objects{"".join(", " + name for name in more)})'
+
     def __getitem__(self, index: Any) -> Result:
         """The detections that `index` picks: a slice, a bool mask, or indices."""
-        return dataclasses.replace(self, boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index],
-                                   masks=None if self.masks is None else self.masks[index])
+        masks = self.instance_masks
+        return self.replace(boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index],
+                            masks=None if masks is None else masks[index])
+
+    def replace(self, **changes: Any) -> Result:
+        """A copy with other values for some of the constructor's arguments."""
+        return Result(**{'boxes': self.boxes, 'scores': self.scores, 'labels': self.labels,
+                         'masks': self.instance_masks, 'sem_seg': self.sem_seg, 'panoptic': self.panoptic, **changes})
 
     def to(self, device: torch.device | str) -> Result:
-        return _map(self, lambda t: t.to(device))
+        more = {'masks': self.instance_masks, 'sem_seg': self.sem_seg, 'panoptic': self.panoptic}
+        return Result(self.boxes.to(device), self.scores.to(device), self.labels.to(device),
+                      **{k: None if x is None else x.to(device) for k, x in more.items()})    # type: ignore[arg-type]
 
     def cpu(self) -> Result:
         return self.to('cpu')
@@ -236,12 +270,15 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Called by torch's loader."""
-        pin = Tensor.pin_memory
-        return dataclasses.replace(self, images=pin(self.images),
-                                   targets=None if self.targets is None else _map(self.targets, pin))
+        return dataclasses.replace(self, images=self.images.pin_memory(), targets=None if self.targets is None
+                                   else _map(self.targets, lambda t: t.pin_memory()))
 
 
 def _map(value: Any, f: Any) -> Any:
-    """`value` with `f` applied to each of its tensor fields."""
+    """`value` with `f` applied to each of its fields that are tensors or masks."""
     fields = {x.name: getattr(value, x.name) for x in dataclasses.fields(value)}
-    return dataclasses.replace(value, **{k: f(v) for k, v in fields.items() if isinstance(v, Tensor)})
+    return dataclasses.replace(value, **{k: f(v) for k, v in fields.items() if isinstance(v, (Tensor, InstanceMasks))})
+
+
+def _instance_masks(masks: Any) -> InstanceMasks | None:
+    return masks if masks is None or isinstance(masks, InstanceMasks) else InstanceMasks.from_dense(masks)

@@ -28,7 +28,8 @@ def test_masks_and_maps_are_padded_at_the_right_and_bottom():
     item = {'boxes': torch.ones(1, 4), 'labels': torch.ones(1), 'masks': torch.ones(1, 3, 2, dtype=torch.uint8),
             'sem_seg': torch.full((3, 2), 7), 'proposals': torch.ones(4, 4), 'size': (3, 2)}
     t = Targets.collate([item, {'boxes': torch.zeros(0, 4), 'labels': []}], (4, 5))
-    assert t.masks.dtype == torch.bool and t.masks[0, 0, :3, :2].all() and t.masks.sum() == 6
+    masks = t.masks.dense()
+    assert masks.shape == (2, 2, 4, 5) and masks[0, 0, :3, :2].all() and masks.sum() == 6
     assert (t.sem_seg[0, :3, :2] == 7).all() and (t.sem_seg == 255).sum() == 2 * 20 - 6
     assert t.proposals_valid.tolist() == [[True] * 4, [False] * 4]
 

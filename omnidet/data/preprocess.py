@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnidet.errors import ConfigError
+from omnidet.ops.masks import resize_masks
 from omnidet.registry import PREPROCESSORS
 from omnidet.structures import IGNORE_LABEL, Batch, ImageMeta, Targets
 
@@ -26,7 +27,7 @@ class DetDataPreprocessor(nn.Module):
         mean, std: of each channel, in the order of the channels after the swap; None to leave the values as they are.
         pad_size_divisor: H and W become multiples of this.
         pad_value: what padded pixels hold after normalisation.
-        pad_mask, mask_pad_value: masks are padded along in any case; with what.
+        pad_mask, mask_pad_value: accepted; masks are padded along in any case, and no object is in the padding.
         pad_seg, seg_pad_value: semantic maps are padded along in any case; with what. 255 is ignored.
         bgr_to_rgb, rgb_to_bgr: swap the first and last channel.
         boxtype2tensor: accepted; boxes are tensors always.
@@ -55,7 +56,6 @@ class DetDataPreprocessor(nn.Module):
             self.register_buffer(name, buffer, persistent=False)
         self.pad_size_divisor = pad_size_divisor
         self.pad_value = pad_value
-        self.mask_pad_value = mask_pad_value
         self.seg_pad_value = seg_pad_value
         self.swap_channels = bgr_to_rgb or rgb_to_bgr
         self.non_blocking = non_blocking
@@ -80,7 +80,7 @@ class DetDataPreprocessor(nn.Module):
             image[:, h:] = self.pad_value
             image[:, :, w:] = self.pad_value
         out = Batch(images, [dataclasses.replace(m, pad_shape=(H, W)) for m in batch.metas],
-                    pad_targets(batch.targets, (H, W), self.mask_pad_value, self.seg_pad_value))
+                    pad_targets(batch.targets, (H, W), self.seg_pad_value))
         if self.training:
             for augment in self.batch_augments:
                 out = augment(out)
@@ -90,14 +90,12 @@ class DetDataPreprocessor(nn.Module):
         return x if self.mean is None or self.std is None else (x - self.mean) / self.std
 
 
-def pad_targets(targets: Targets | None, shape: tuple[int, int], mask_value: int = 0,
-                seg_value: int = IGNORE_LABEL) -> Targets | None:
+def pad_targets(targets: Targets | None, shape: tuple[int, int], seg_value: int = IGNORE_LABEL) -> Targets | None:
     """Enlarge the masks and semantic maps of `targets` to `shape` (H, W) of the batch."""
     if targets is None:
         return None
     masks, sem_seg = targets.masks, targets.sem_seg
-    if masks is not None and masks.shape[-2:] != shape:
-        masks = F.pad(masks, _right_bottom(masks, shape), value=bool(mask_value))
+    masks = None if masks is None else masks.padded(shape)
     if sem_seg is not None and sem_seg.shape[-2:] != shape:
         sem_seg = F.pad(sem_seg, _right_bottom(sem_seg, shape), value=seg_value)
     return dataclasses.replace(targets, masks=masks, sem_seg=sem_seg)
@@ -114,7 +112,7 @@ class BatchFixedSizePad(nn.Module):
     Args:
         size: (h, w).
         img_pad_value: what padded pixels hold.
-        pad_mask, mask_pad_value: masks are padded along in any case; with what.
+        pad_mask, mask_pad_value: accepted; masks are padded along in any case, and no object is in the padding.
         pad_seg, seg_pad_value: semantic maps are padded along in any case; with what.
     """
 
@@ -123,7 +121,6 @@ class BatchFixedSizePad(nn.Module):
         super().__init__()
         self.size = tuple(size)
         self.img_pad_value = img_pad_value
-        self.mask_pad_value = mask_pad_value
         self.seg_pad_value = seg_pad_value
 
     def set_progress(self, epoch: int, iteration: int) -> None:
@@ -133,7 +130,7 @@ class BatchFixedSizePad(nn.Module):
         H, W = (max(a, b) for a, b in zip(self.size, batch.images.shape[-2:], strict=True))
         images = F.pad(batch.images, _right_bottom(batch.images, (H, W)), value=self.img_pad_value)
         return Batch(images, [dataclasses.replace(m, pad_shape=(H, W)) for m in batch.metas],
-                     pad_targets(batch.targets, (H, W), self.mask_pad_value, self.seg_pad_value))
+                     pad_targets(batch.targets, (H, W), self.seg_pad_value))
 
 
 @PREPROCESSORS.register
@@ -187,8 +184,7 @@ def _rescale_targets(targets: Targets | None, fy: float, fx: float, shape: tuple
     if targets is None:
         return None
     masks, sem_seg = targets.masks, targets.sem_seg
-    if masks is not None:
-        masks = F.interpolate(masks.float(), size=shape, mode='nearest').bool()
+    masks = None if masks is None else resize_masks(masks, shape)
     if sem_seg is not None:
         sem_seg = F.interpolate(sem_seg[:, None].float(), size=shape, mode='nearest')[:, 0].long()
     factor = targets.boxes.new_tensor([fx, fy, fx, fy])

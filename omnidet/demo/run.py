@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def write_sheet(path: Path, detector: Detector, images: list[Path], zoom: int = 
         image = cv2.imdecode(np.fromfile(image_path, np.uint8), cv2.IMREAD_COLOR)
         assert image is not None    # rendered a moment ago
         enlarged = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
-        result = dataclasses.replace(result, boxes=result.boxes * zoom)
+        result = result.replace(boxes=result.boxes * zoom)
         drawn.append(draw(enlarged, result, detector.classes, score_thr))
     with written_whole(path) as temporary:
         temporary.write_bytes(cv2.imencode('.jpg', contact_sheet(drawn, columns=6))[1].tobytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -171,7 +170,7 @@ def clip(result: Result, shape: tuple[int, int]) -> Result:
     A model looks at the padding of an image too, and takes some objects to go on there.
     """
     boxes = clip_boxes(result.boxes, result.boxes.new_tensor(shape))
-    return dataclasses.replace(result, boxes=boxes)[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
+    return result.replace(boxes=boxes)[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
 
 
 def _bar(total: int | None) -> Callable[[int | None], None]:

@@ -36,7 +36,7 @@ def test_without_mean_values_become_float_only():
 def test_masks_and_semantic_maps_grow_with_the_batch():
     pre = build_preprocessor(dict(type='DetDataPreprocessor', pad_size_divisor=16, pad_mask=True, pad_seg=True))
     out = pre(collate([sample(10, 12, masks=torch.ones(1, 10, 12, dtype=torch.bool), sem_seg=torch.zeros(10, 12))]))
-    assert out.targets.masks.shape == (1, 2, 16, 16) and out.targets.masks.sum() == 120
+    assert out.targets.masks.shape == (1, 2, 16, 16) and out.targets.masks.area().tolist() == [[120, 0]]
     assert out.targets.sem_seg.shape == (1, 16, 16) and (out.targets.sem_seg == 255).sum() == 256 - 120
 
 
