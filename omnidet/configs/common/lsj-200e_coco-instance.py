@@ -1,0 +1,4 @@
+_base_ = './lsj-100e_coco-instance.py'
+
+train_dataloader = dict(dataset=dict(times=8))
+_base_.param_scheduler[0].end = 1000
