@@ -56,11 +56,11 @@ class ResidualBlock(nn.Module):
 
     def _add_plugin(self, cfg: Cfg, channels: int) -> str:
         """Build a plugin for `channels`; returns the name that checkpoints know it by."""
-        cls = PLUGINS.get(str(cfg.get('type')))
-        name = f'{getattr(cls, "plugin_name", cls.__name__.lower())}{cfg.get("postfix", "")}'
+        plugin = PLUGINS.build({k: v for k, v in cfg.items() if k != 'postfix'}, in_channels=channels)
+        name = f'{getattr(plugin, "plugin_name", type(plugin).__name__.lower())}{cfg.get("postfix", "")}'
         if hasattr(self, name):
             raise ConfigError(f'plugins: two are called {name!r}; give one a postfix')
-        self.add_module(name, PLUGINS.build({k: v for k, v in cfg.items() if k != 'postfix'}, in_channels=channels))
+        self.add_module(name, plugin)
         return name
 
     def forward(self, x: Tensor) -> Tensor:
