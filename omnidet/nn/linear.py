@@ -1,4 +1,4 @@
-"""Linear layers by the names that `cls_predictor_cfg` and its like give them, and predictors with normalised weights."""
+"""Linear layers by the names that `cls_predictor_cfg` and its like give them, and normalised predictors."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Heads that class a region of interest and refine its box."""

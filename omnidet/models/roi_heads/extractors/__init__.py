@@ -1,0 +1,1 @@
+"""From feature maps and boxes to one small map for each box."""

@@ -1,0 +1,1 @@
+"""Heads that draw the mask of the object in a region of interest."""
