@@ -184,6 +184,7 @@ CODERS = Registry('box coder', 'omnidet.models.parts')
 ASSIGNERS = Registry('assigner', 'omnidet.models.parts')
 SAMPLERS = Registry('sampler', 'omnidet.models.parts')
 IOU_CALCULATORS = Registry('IoU calculator', 'omnidet.models.parts')
+MATCH_COSTS = Registry('match cost', 'omnidet.models.parts')
 DATASETS = Registry('dataset', 'omnidet.data.datasets')
 TRANSFORMS = Registry('transform', 'omnidet.data.transforms')
 DATA_SAMPLERS = Registry('data sampler', 'omnidet.data')
@@ -201,11 +202,12 @@ NORM_LAYERS = Registry('norm layer', 'omnidet.nn')
 ACTIVATIONS = Registry('activation', 'omnidet.nn')
 PLUGINS = Registry('plugin', 'omnidet.nn')
 UPSAMPLE_LAYERS = Registry('upsampling layer', 'omnidet.nn')
+POSITIONAL_ENCODINGS = Registry('positional encoding', 'omnidet.nn')
 
 MODELS = RegistryGroup(
     BACKBONES, NECKS, DENSE_HEADS, ROI_HEADS, SEG_HEADS, MASK_HEADS, DETECTORS, LOSSES, PREPROCESSORS,
-    PLUGINS)
-TASK_UTILS = RegistryGroup(PRIORS, CODERS, ASSIGNERS, SAMPLERS, IOU_CALCULATORS)
+    PLUGINS, POSITIONAL_ENCODINGS)
+TASK_UTILS = RegistryGroup(PRIORS, CODERS, ASSIGNERS, SAMPLERS, IOU_CALCULATORS, MATCH_COSTS)
 
 KINDS: tuple[Registry, ...] = (
     *MODELS.registries, *TASK_UTILS.registries, DATASETS, TRANSFORMS, DATA_SAMPLERS, METRICS, HOOKS,
