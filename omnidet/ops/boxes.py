@@ -20,10 +20,12 @@ def box_center(boxes: Tensor) -> Tensor:
 
 def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     inter = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    # Signed areas, as the losses of the literature have them: a predicted box with swapped corners keeps its gradient.
-    area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
-    area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
-    return inter, area_a + area_b - inter
+    return inter, _signed_area(a) + _signed_area(b) - inter
+
+
+def _signed_area(boxes: Tensor) -> Tensor:
+    """As the losses of the literature have it: a predicted box with swapped corners keeps its gradient."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def aligned_iou(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
@@ -42,7 +44,20 @@ def aligned_iou(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
 
 def pairwise_iou(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
     """IoU of every box of `a` with every box of `b`: (..., N, 4), (..., M, 4) -> (..., N, M)."""
-    return aligned_iou(a.unsqueeze(-2), b.unsqueeze(-3), eps)
+    inter = _pairwise_intersection(a, b)
+    return inter / (_signed_area(a)[..., :, None] + _signed_area(b)[..., None, :] - inter).clamp(min=eps)
+
+
+def pairwise_iof(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
+    """The part of every box of `a` that lies in each box of `b`: (..., N, 4), (..., M, 4) -> (..., N, M) in 0..1."""
+    return _pairwise_intersection(a, b) / _signed_area(a)[..., :, None].clamp(min=eps)
+
+
+def _pairwise_intersection(a: Tensor, b: Tensor) -> Tensor:
+    """(..., N, M) square pixels. Width and height one after the other: a fourth of the memory that all sides take."""
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    width = (torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])).clamp(min=0)
+    return width * (torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])).clamp(min=0)
 
 
 def aligned_giou(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from omnidet.models.parts.assigners.dynamic_soft_label import DynamicSoftLabelAssigner
-from omnidet.models.parts.priors import MlvlPointGenerator, inside_image
+from omnidet.models.parts.priors.points import MlvlPointGenerator, inside_image
 from omnidet.structures import Predictions, Targets
 
 PRIORS = MlvlPointGenerator(strides=[8, 16], offset=0)([(8, 8), (4, 4)])

@@ -7,9 +7,9 @@ import torch
 from torch import tensor
 
 from omnidet.errors import ConfigError
-from omnidet.models.parts.coders import DistancePointBBoxCoder
+from omnidet.models.parts.coders.distance import DistancePointBBoxCoder
 from omnidet.models.parts.postprocess import GridPostprocess
-from omnidet.models.parts.priors import MlvlPointGenerator, inside_image
+from omnidet.models.parts.priors.points import MlvlPointGenerator, inside_image
 from omnidet.structures import ImageMeta, Priors
 
 BOXES = tensor([[0., 0., 10., 10.], [1., 0., 11., 10.], [30., 30., 40., 40.], [0., 0., 50., 5.]])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from omnidet.ops.boxes import pairwise_iou
+from omnidet.errors import ConfigError
+from omnidet.ops.boxes import pairwise_iof, pairwise_iou
 from omnidet.registry import IOU_CALCULATORS
 
 
@@ -20,6 +21,8 @@ class BboxOverlaps2D:
     def __init__(self, scale: float = 1.0, dtype: str | None = None) -> None:
         self.scale, self.dtype = scale, dtype
 
-    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """(..., N, 4), (..., M, 4) -> (..., N, M) in 0..1."""
-        return pairwise_iou(a, b)
+    def __call__(self, a: Tensor, b: Tensor, mode: str = 'iou') -> Tensor:
+        """(..., N, 4), (..., M, 4) -> (..., N, M) in 0..1: the IoU, or with 'iof' the part of `a` that lies in `b`."""
+        if mode not in ('iou', 'iof'):
+            raise ConfigError(f"iou_calculator: mode is {mode!r}; allowed are 'iou' and 'iof'")
+        return pairwise_iou(a, b) if mode == 'iou' else pairwise_iof(a, b)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from omnidet.models.parts.postprocess import GridPostprocess
-from omnidet.models.parts.priors import inside_image
+from omnidet.models.parts.priors.points import inside_image
 from omnidet.registry import ASSIGNERS, CODERS, PRIORS, SAMPLERS, check_arguments
 from omnidet.structures import Assignment, ImageMeta, Predictions, Priors, Result, Targets
 

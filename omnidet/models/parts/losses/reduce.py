@@ -15,7 +15,7 @@ def weighted(loss: Tensor, weight: Tensor | None = None, reduction: str = 'mean'
 
     Args:
         loss: (...,) of every element.
-        weight: (...,) of every element, or None for 1.
+        weight: of the loss's shape, or of its first dimensions; None for 1.
         reduction: 'none', 'mean' or 'sum'.
         avg_factor: what a mean divides by; the number of elements where None.
 
@@ -26,7 +26,7 @@ def weighted(loss: Tensor, weight: Tensor | None = None, reduction: str = 'mean'
         raise ConfigError(f'a loss cannot be reduced by {reduction!r}'
                           f'{" with an avg_factor" if avg_factor is not None else ""}; allowed are {REDUCTIONS}')
     if weight is not None:
-        loss = loss * weight
+        loss = loss * weight.reshape(weight.shape + (1,) * (loss.ndim - weight.ndim))
     if reduction == 'none':
         return loss
     total = loss.sum()

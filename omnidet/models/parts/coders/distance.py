@@ -1,4 +1,4 @@
-"""Box coders: between boxes and what a head regresses at each prior."""
+"""Distances from a point to the sides of a box."""
 
 from __future__ import annotations
 

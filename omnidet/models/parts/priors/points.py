@@ -1,4 +1,4 @@
-"""Prior generators: the points or anchors at which a head predicts."""
+"""One point for each cell of a grid."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ class MlvlPointGenerator:
         offset: where in its cell the point lies, as a part of the stride: 0 at its top left, 0.5 in its middle.
     """
 
-    num_base_priors = 1
-
     def __init__(self, strides: Sequence[int | Sequence[int]], offset: float = 0.5) -> None:
         self.strides = [(s, s) if isinstance(s, (int, float)) else (s[0], s[1]) for s in strides]    # (x, y)
         self.offset = offset
+
+    @property
+    def num_base_priors(self) -> list[int]:
+        """How many points a cell of each level has."""
+        return [1] * len(self.strides)
 
     def __call__(self, shapes: Sequence[tuple[int, int]], device: torch.device | str = 'cpu') -> Priors:
         """The points of a batch.
