@@ -1,0 +1,10 @@
+_base_ = ['../_base_/models/cascade-rcnn_r50_fpn.py', '../common/lsj-200e_coco-detection.py']
+
+image_size = (1024, 1024)
+batch_augments = [dict(type='BatchFixedSizePad', size=image_size)]
+model = dict(
+    data_preprocessor=dict(batch_augments=batch_augments),
+    train_cfg=dict(rpn=dict(allowed_border=-1)))    # anchors may stick out of the image
+
+train_dataloader = dict(batch_size=8, num_workers=4)
+optim_wrapper = dict(type='AmpOptimWrapper', optimizer=dict(lr=0.02 * 4))
