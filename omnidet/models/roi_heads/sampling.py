@@ -70,7 +70,7 @@ def sample_rois(boxes: Tensor, valid: Tensor, targets: Targets, assigner: Any, s
     sampled = assignment.positive | ~assignment.ignored
     S = boxes.shape[1] if sampler.num is None else min(sampler.num, boxes.shape[1])
     rank = assignment.positive.int() + sampled.int()
-    index = rank.argsort(1, descending=True, stable=True)[:, :S]    # (B, S)
+    index = rank.argsort(dim=1, descending=True, stable=True)[:, :S]    # (B, S)
     gt = assignment.gt.gather(1, index)
     return SampledRoIs(_rows(boxes, index), sampled.gather(1, index), assignment.positive.gather(1, index), gt,
                        _rows(targets.boxes, gt), labels.gather(1, index), given.gather(1, index))

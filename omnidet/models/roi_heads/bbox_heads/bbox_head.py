@@ -100,7 +100,8 @@ class RoIBoxHead(nn.Module):
 
     def hardness(self, out: Outputs, labels: Tensor) -> Tensor:
         """(M,) class loss of every RoI by itself, for samplers that take the hardest."""
-        return self.loss_cls(out['cls'].float(), labels, reduction_override='none')
+        loss = self.loss_cls(out['cls'].float(), labels, reduction_override='none')
+        return loss if loss.ndim == 1 else loss.sum(-1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """(M, K) in 0..1, without background: softmax whatever the loss, or what a custom loss makes of its logits."""

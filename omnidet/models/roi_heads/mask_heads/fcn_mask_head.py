@@ -87,10 +87,13 @@ class FCNMaskHead(nn.Module):
                               f'train_cfg.rcnn.mask_size asks for {tuple(masks.shape[1:])}')
         if len(logits) == 0:
             return {'loss_mask': logits.float().sum()}    # 0, and every parameter has a gradient
-        labels = torch.zeros_like(labels) if self.class_agnostic else labels
-        return {'loss_mask': self.loss_mask(logits.float(), masks, labels)}
+        return {'loss_mask': self.loss_mask(self._own(logits, labels), masks)}
 
     def probabilities(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(M, h, w) in 0..1: each RoI's mask for its class (M,)."""
-        labels = torch.zeros_like(labels) if self.class_agnostic else labels
-        return logits[torch.arange(len(logits), device=logits.device), labels].float().sigmoid()
+        return self._own(logits, labels).sigmoid()
+
+    def _own(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(M, K or 1, h, w) -> (M, h, w), the logits of each RoI's class."""
+        channel = 0 if self.class_agnostic else labels
+        return logits[torch.arange(len(logits), device=logits.device), channel].float()
