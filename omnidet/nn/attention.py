@@ -18,8 +18,8 @@ Cfg = Mapping[str, Any]
 class PackedAttention(nn.Module):
     """Scaled dot-product attention of several heads (arXiv:1706.03762, section 3.2).
 
-    Parameters: in_proj_weight, in_proj_bias, out_proj; those of query, key and value lie one after another in `in_proj`,
-    as in `torch.nn.MultiheadAttention`.
+    Parameters: in_proj_weight, in_proj_bias, out_proj; those of query, key and value lie one after another in
+    `in_proj`, as in `torch.nn.MultiheadAttention`.
 
     Args:
         embed_dims: C, of queries, keys and values.

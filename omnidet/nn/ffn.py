@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ class MLP(nn.Module):
     def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int) -> None:
         super().__init__()
         widths = [input_dim, *[hidden_dim] * (num_layers - 1), output_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., input_dim) -> (..., output_dim)."""
@@ -62,11 +63,11 @@ class FFN(nn.Module):
             raise ConfigError(f'FFN: num_fcs is {num_fcs}; at least 2 are needed')
         if dropout_layer is not None and dropout_layer.get('type', 'Dropout') != 'Dropout':
             raise ConfigError(f"FFN: dropout_layer has the type {dropout_layer['type']!r}; allowed is 'Dropout'")
-        self.add_identity = add_identity
+        self.embed_dims, self.add_identity = embed_dims, add_identity
         widths = [embed_dims, *[feedforward_channels] * (num_fcs - 1)]
         self.layers = nn.Sequential(
             *[nn.Sequential(nn.Linear(a, b), build_activation(act_cfg), nn.Dropout(ffn_drop))
-              for a, b in zip(widths[:-1], widths[1:], strict=True)],
+              for a, b in itertools.pairwise(widths)],
             nn.Linear(widths[-1], embed_dims), nn.Dropout(ffn_drop))
         self.gamma2: nn.Module = nn.Identity()
         if layer_scale_init_value > 0:

@@ -1,7 +1,7 @@
 """What it costs to match a query with an object, under the names that an assigner's `match_costs` knows.
 
-All are called with `QueryPredictions` and `QueryTargets` of a batch and return (B, Q, G). Columns of padded objects have
-some finite value that means nothing.
+All are called with `QueryPredictions` and `QueryTargets` of a batch and return (B, Q, G). Columns of padded objects
+have some finite value that means nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from omnidet.registry import MATCH_COSTS
 
 def _given(value: Tensor | None, cost: object, name: str) -> Tensor:
     if value is None:
-        raise ConfigError(f'{type(cost).__name__}: this head predicts no {name}, so they cannot be part of a match cost')
+        raise ConfigError(f'{type(cost).__name__}: this head predicts no {name}, so no match cost can use them')
     return value.float()
 
 

@@ -57,7 +57,8 @@ def match(costs: Sequence[Tensor]) -> list[Tensor]:
 
     Columns of infinite cost are never matched.
     """
-    from scipy.optimize import linear_sum_assignment    # slow to import, and wanted by trainings of query heads alone
+    from scipy.optimize import linear_sum_assignment  # slow to import, and wanted by trainings of query heads alone
+
     if not costs:
         return []
     host = torch.cat([c.flatten() for c in costs]).cpu().split([c.numel() for c in costs])

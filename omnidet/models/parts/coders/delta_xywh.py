@@ -18,7 +18,7 @@ SMALLEST = 1e-6
 
 @CODERS.register
 class DeltaXYWHBBoxCoder:
-    """Shift of the centre in sides of the prior, and logarithm of the ratio of sides (R-CNN, arXiv:1311.2524, appendix C).
+    """Shift of the centre in sides of the prior, and logarithm of the ratio of sides (arXiv:1311.2524, appendix C).
 
         dx = (gx - px) / pw,  dy = (gy - py) / ph,  dw = log(gw / pw),  dh = log(gh / ph)
 

@@ -38,7 +38,7 @@ class CrossEntropyLoss(nn.Module):
                  loss_weight: float = 1.0, avg_non_ignore: bool = False) -> None:
         super().__init__()
         if use_sigmoid and use_mask:
-            raise ConfigError('CrossEntropyLoss: use_sigmoid and use_mask exclude each other; masks have sigmoids anyway')
+            raise ConfigError('CrossEntropyLoss: use_sigmoid and use_mask exclude each other: masks have sigmoids')
         self.use_sigmoid, self.use_mask, self.reduction = use_sigmoid, use_mask, reduction
         self.class_weight = None if class_weight is None else [float(w) for w in class_weight]
         self.ignore_index, self.loss_weight, self.avg_non_ignore = ignore_index, loss_weight, avg_non_ignore
