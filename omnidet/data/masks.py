@@ -1,16 +1,20 @@
 """Instance masks of one image, as polygons or as bitmaps, and what a transform does to them.
 
 Both classes answer to the same methods, so a transform need not know which it holds. Polygons are cheap to transform
-and stay exact; bitmaps hold everything. Methods give a new object; nothing is changed in place.
+and stay exact; bitmaps hold everything. Neither makes a whole image for each instance, unless it is asked for one.
+Methods give a new object; nothing is changed in place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+
+from omnidet.data.outlines import Window, clip_polygon, decode_rle, polygon_area, rasterise, window_of
+from omnidet.masks import InstanceMasks
 
 Polygons = list[np.ndarray]
 
@@ -42,7 +46,7 @@ class PolygonMasks:
     @property
     def areas(self) -> np.ndarray:
         """(G,) pixels inside the polygons, parts added."""
-        return np.array([sum(_polygon_area(part) for part in parts) for parts in self.masks], np.float64)
+        return np.array([sum(polygon_area(part) for part in parts) for parts in self.masks], np.float64)
 
     def get_bboxes(self) -> np.ndarray:
         """(G, 4) float32, the xyxy boxes around the polygons; zeros for an instance without parts."""
@@ -97,11 +101,14 @@ class PolygonMasks:
 
     def to_ndarray(self) -> np.ndarray:
         """(G, h, w) uint8, 1 inside."""
-        masks = [polygons_to_bitmap(parts, self.height, self.width) for parts in self.masks]
-        return np.stack(masks) if masks else np.zeros((0, self.height, self.width), np.uint8)
+        return self.to_bitmap().to_ndarray()
 
     def to_bitmap(self) -> BitmapMasks:
-        return BitmapMasks(self.to_ndarray(), self.height, self.width)
+        return BitmapMasks.from_annotations(self.masks, self.height, self.width)
+
+    def to_instance_masks(self) -> InstanceMasks:
+        """As a model takes them."""
+        return self.to_bitmap().to_instance_masks()
 
     @classmethod
     def cat(cls, masks: Sequence[PolygonMasks]) -> PolygonMasks:
@@ -114,53 +121,73 @@ class PolygonMasks:
 
 
 class BitmapMasks:
-    """Instances as bitmaps.
+    """Instances as bitmaps, each kept as the window around it.
 
     Args:
-        masks: (G, h, w) of 0 and 1, or a sequence of (h, w).
+        masks: (G, h, w) of zero and nonzero, or a sequence of (h, w).
         height, width: the size of the image.
+
+    Attributes:
+        windows: for each instance x1, y1, x2, y2 (exclusive), inside the image.
+        crops: for each instance the (y2 - y1, x2 - x1) uint8 of 0 and 1 in its window; nothing is set outside.
     """
 
     def __init__(self, masks: np.ndarray | Sequence[np.ndarray], height: int, width: int) -> None:
-        self.masks = np.asarray(masks, np.uint8).reshape(-1, int(height), int(width))
         self.height = int(height)
         self.width = int(width)
+        dense = np.asarray(masks).reshape(-1, self.height, self.width)
+        self._fill(window_of((mask != 0).view(np.uint8)) for mask in dense)
+
+    def _fill(self, pieces: Iterable[tuple[Window, np.ndarray]]) -> None:
+        both = list(pieces)
+        self.windows = [window for window, _ in both]
+        self.crops = [crop for _, crop in both]
+
+    @classmethod
+    def from_windows(cls, pieces: Iterable[tuple[Window, np.ndarray]], height: int, width: int) -> BitmapMasks:
+        """From the window of each instance and what it holds."""
+        out = cls(np.zeros((0, height, width), np.uint8), height, width)
+        out._fill(pieces)
+        return out
 
     @classmethod
     def from_annotations(cls, masks: Sequence[Any], height: int, width: int) -> BitmapMasks:
         """Rasterise annotations: for each instance polygons, an RLE dict, or None for no mask."""
-        out = np.zeros((len(masks), height, width), np.uint8)
-        for bitmap, mask in zip(out, masks, strict=True):
-            if isinstance(mask, Mapping):
-                decoded = decode_rle(mask)
-                h, w = min(height, decoded.shape[0]), min(width, decoded.shape[1])
-                bitmap[:h, :w] = decoded[:h, :w]
-            elif mask is not None:
-                bitmap[:] = polygons_to_bitmap(mask, height, width)
-        return cls(out, height, width)
+        return cls.from_windows((window_of(decode_rle(mask)[:height, :width]) if isinstance(mask, Mapping)
+                                 else rasterise(mask or (), height, width) for mask in masks), height, width)
 
     def __len__(self) -> int:
-        return len(self.masks)
+        return len(self.crops)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(self.masks)
+        """One (h, w) after another."""
+        for (x1, y1, x2, y2), crop in zip(self.windows, self.crops, strict=True):
+            mask = np.zeros((self.height, self.width), np.uint8)
+            mask[y1:y2, x1:x2] = crop
+            yield mask
 
     def __getitem__(self, index: Any) -> BitmapMasks:
         """Some of the instances: an int, a slice, a bool mask (G,) or indices."""
-        return BitmapMasks(self.masks[index], self.height, self.width)
+        picked = np.atleast_1d(np.arange(len(self))[index])
+        return self.from_windows(((self.windows[i], self.crops[i]) for i in picked), self.height, self.width)
+
+    @property
+    def masks(self) -> np.ndarray:
+        """(G, h, w) uint8, 1 inside; made anew at every reading."""
+        return self.to_ndarray()
 
     @property
     def areas(self) -> np.ndarray:
         """(G,) pixels that are set."""
-        return self.masks.sum(axis=(1, 2), dtype=np.int64)
+        return np.array([np.count_nonzero(crop) for crop in self.crops], np.int64)
 
     def get_bboxes(self) -> np.ndarray:
         """(G, 4) float32, the xyxy boxes around the pixels that are set; zeros for an empty mask."""
         boxes = np.zeros((len(self), 4), np.float32)
-        for box, mask in zip(boxes, self.masks, strict=True):
-            x, y = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-            if len(x):
-                box[:] = x[0], y[0], x[-1] + 1, y[-1] + 1
+        for box, (x1, y1, _, _), crop in zip(boxes, self.windows, self.crops, strict=True):
+            (a, b, c, d), inside = window_of(crop)
+            if inside.size:
+                box[:] = x1 + a, y1 + b, x1 + c, y1 + d
         return boxes
 
     def rescale(self, scale: float | tuple[int, int], interpolation: str = 'nearest') -> BitmapMasks:
@@ -168,34 +195,39 @@ class BitmapMasks:
         return self.resize(rescaled_size(self.height, self.width, scale), interpolation)
 
     def resize(self, out_shape: tuple[int, int], interpolation: str = 'nearest') -> BitmapMasks:
-        """Stretch to `out_shape` (h, w), nearest pixel by default, or 'bilinear'."""
+        """Stretch to `out_shape` (h, w), nearest pixel by default (as OpenCV takes it), or 'bilinear'."""
         h, w = out_shape
         if (h, w) == (self.height, self.width):
             return self
-        flag = cv2.INTER_NEAREST if interpolation == 'nearest' else cv2.INTER_LINEAR
-        out = np.zeros((len(self), h, w), np.uint8)
-        for bitmap, mask in zip(out, self.masks, strict=True):
-            bitmap[:] = cv2.resize(mask, (w, h), interpolation=flag)
-        return BitmapMasks(out, h, w)
+        if interpolation != 'nearest':
+            return BitmapMasks([cv2.resize(mask, (w, h), interpolation=cv2.INTER_LINEAR) for mask in self], h, w)
+        rows, columns = _nearest(self.height, h), _nearest(self.width, w)
+
+        def stretch(window: Window, crop: np.ndarray) -> tuple[Window, np.ndarray]:
+            x1, x2 = np.searchsorted(columns, [window[0], window[2]]).tolist()
+            y1, y2 = np.searchsorted(rows, [window[1], window[3]]).tolist()
+            return (x1, y1, x2, y2), crop[np.ix_(rows[y1:y2] - window[1], columns[x1:x2] - window[0])]
+        return self._map(stretch, h, w)
 
     def flip(self, flip_direction: str = 'horizontal') -> BitmapMasks:
         """Mirror: 'horizontal', 'vertical' or 'diagonal' (both)."""
-        return BitmapMasks(np.flip(self.masks, FLIP_AXES[flip_direction]), self.height, self.width)
+        axes, H, W = FLIP_AXES[flip_direction], self.height, self.width
+
+        def mirror(window: Window, crop: np.ndarray) -> tuple[Window, np.ndarray]:
+            x1, y1, x2, y2 = window
+            x1, x2 = (W - x2, W - x1) if -1 in axes else (x1, x2)
+            y1, y2 = (H - y2, H - y1) if -2 in axes else (y1, y2)
+            return (x1, y1, x2, y2), np.flip(crop, axes)
+        return self._map(mirror, H, W)
 
     def crop(self, bbox: Sequence[int] | np.ndarray) -> BitmapMasks:
         """What lies inside the box `bbox` (4,) xyxy, seen from its corner; the box is cut to the image first."""
         x1, y1, x2, y2 = _inside(bbox, self.height, self.width)
-        x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
-        return BitmapMasks(self.masks[:, y1:y2, x1:x2], y2 - y1, x2 - x1)
+        return self.shift(-x1, -y1, (max(y2 - y1, 1), max(x2 - x1, 1)))
 
     def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> BitmapMasks:
         """Enlarge the image at the right and bottom to `out_shape` (h, w)."""
-        h, w = out_shape
-        if (h, w) == (self.height, self.width):
-            return self
-        out = np.full((len(self), h, w), pad_val, np.uint8)
-        out[:, :self.height, :self.width] = self.masks
-        return BitmapMasks(out, h, w)
+        return self.shift(0, 0, out_shape, pad_val)
 
     def translate(self, out_shape: tuple[int, int], offset: float, direction: str = 'horizontal',
                   border_value: int = 0, interpolation: str = 'bilinear') -> BitmapMasks:
@@ -205,25 +237,49 @@ class BitmapMasks:
 
     def shift(self, x: float, y: float, out_shape: tuple[int, int], border_value: int = 0) -> BitmapMasks:
         """Moved by (x, y) whole pixels into an image of `out_shape` (h, w), and cut at its border."""
-        dx, dy = round(x), round(y)
-        h, w = out_shape
-        out = np.full((len(self), h, w), border_value, np.uint8)
-        x1, y1, x2, y2 = max(dx, 0), max(dy, 0), min(self.width + dx, w), min(self.height + dy, h)
-        if x2 > x1 and y2 > y1:
-            out[:, y1:y2, x1:x2] = self.masks[:, y1 - dy:y2 - dy, x1 - dx:x2 - dx]
-        return BitmapMasks(out, h, w)
+        dx, dy, (h, w) = round(x), round(y), out_shape
+
+        def move(window: Window, crop: np.ndarray) -> tuple[Window, np.ndarray]:
+            left, top = window[0] + dx, window[1] + dy
+            x1, y1 = max(left, 0), max(top, 0)
+            x2, y2 = max(min(window[2] + dx, w), x1), max(min(window[3] + dy, h), y1)
+            if x1 >= w or y1 >= h:
+                return (0, 0, 0, 0), crop[:0, :0]
+            return (x1, y1, x2, y2), crop[y1 - top:y2 - top, x1 - left:x2 - left]
+        moved = self._map(move, h, w)
+        if not border_value:
+            return moved
+        dense = moved.to_ndarray()
+        image = np.zeros((h, w), bool)
+        image[max(dy, 0):max(self.height + dy, 0), max(dx, 0):max(self.width + dx, 0)] = True
+        return BitmapMasks(np.where(image, dense, np.uint8(border_value)), h, w)
 
     def to_ndarray(self) -> np.ndarray:
         """(G, h, w) uint8, 1 inside."""
-        return self.masks
+        return np.stack(list(self)) if len(self) else np.zeros((0, self.height, self.width), np.uint8)
 
     def to_bitmap(self) -> BitmapMasks:
         return self
 
+    def to_instance_masks(self) -> InstanceMasks:
+        """As a model takes them."""
+        return InstanceMasks.from_windows(self.windows, self.crops, (self.height, self.width))
+
     @classmethod
     def cat(cls, masks: Sequence[BitmapMasks]) -> BitmapMasks:
-        """The instances of several, one after another."""
-        return cls(np.concatenate([m.masks for m in masks]), masks[0].height, masks[0].width)
+        """The instances of several, one after another; the image's size is the first one's."""
+        pieces = (piece for m in masks for piece in zip(m.windows, m.crops, strict=True))
+        return cls.from_windows(pieces, masks[0].height, masks[0].width)
+
+    def _map(self, f: Callable[[Window, np.ndarray], tuple[Window, np.ndarray]], height: int,
+             width: int) -> BitmapMasks:
+        pieces = (f(window, crop) for window, crop in zip(self.windows, self.crops, strict=True))
+        return self.from_windows(pieces, height, width)
+
+
+def _nearest(old: int, new: int) -> np.ndarray:
+    """(new,) which of `old` pixels each of `new` takes its value from, as OpenCV rounds it."""
+    return np.minimum(np.floor(np.arange(new) * (1 / (new / old))), old - 1).astype(np.int64)
 
 
 FLIP_AXES = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
@@ -241,87 +297,6 @@ def rescaled_size(height: int, width: int, scale: float | tuple[float, float]) -
     else:
         factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
     return int(height * factor + 0.5), int(width * factor + 0.5)
-
-
-def clip_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray:
-    """Cut a polygon to the rectangle from (0, 0) to (width, height), side by side (Sutherland and Hodgman, 1974).
-
-    Args:
-        polygon: (2P,) x, y, x, y, ..., or (P, 2).
-
-    Returns:
-        (2Q,); empty where nothing but an edge is left.
-    """
-    points = polygon.reshape(-1, 2)
-    for axis, bound, sign in ((0, 0.0, 1), (0, width, -1), (1, 0.0, 1), (1, height, -1)):
-        depth = (points[:, axis] - bound) * sign    # (P,) how far inside this side
-        if len(points) == 0 or (depth >= 0).all():
-            continue
-        nxt, nxt_depth = np.roll(points, -1, axis=0), np.roll(depth, -1)
-        crosses = (depth >= 0) != (nxt_depth >= 0)
-        t = depth / np.where(crosses, depth - nxt_depth, 1.0)
-        both = np.stack([points, points + t[:, None] * (nxt - points)], axis=1)    # (P, 2, 2) a corner, then a crossing
-        points = both[np.stack([depth >= 0, crosses], axis=1)]
-    flat = points.reshape(-1)
-    return flat if len(points) >= 3 and _polygon_area(flat) > 0 else flat[:0]
-
-
-def polygons_to_bitmap(polygons: Sequence[Any], height: int, width: int) -> np.ndarray:
-    """(h, w) uint8 bitmap of an instance's polygons, with COCO's rule for the pixels on the edge."""
-    parts = [np.asarray(part, np.float64).reshape(-1).tolist() for part in polygons if len(part) >= 3]
-    parts = [part for part in parts if len(part) >= 6]
-    if not parts:
-        return np.zeros((height, width), np.uint8)
-    from faster_coco_eval.core import mask as coco_mask
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(parts, height, width)))
-
-
-def decode_rle(rle: Mapping[str, Any]) -> np.ndarray:
-    """A COCO run-length encoding as a bitmap.
-
-    Args:
-        rle: `size` (h, w) and `counts`: lengths of runs of 0, 1, 0, ... down the columns, or their compressed string.
-
-    Returns:
-        (h, w) uint8.
-
-    Raises:
-        ValueError: the runs do not add up to the size.
-    """
-    h, w = rle['size']
-    counts = rle['counts']
-    runs = uncompress_counts(counts) if isinstance(counts, (str, bytes)) else np.asarray(counts, np.int64)
-    if (len(runs) and runs.min() < 0) or runs.sum() != h * w:
-        raise ValueError(f'the runs of a mask of {h} x {w} add up to {runs.sum()}')
-    flat = np.repeat(np.arange(len(runs), dtype=np.uint8) & 1, runs)
-    return np.ascontiguousarray(flat.reshape(w, h).T)
-
-
-def uncompress_counts(text: str | bytes) -> np.ndarray:
-    """The run lengths of COCO's compressed string.
-
-    Each number is written in groups of five bits, lowest first, one character (from '0') for each; a sixth bit says
-    that more follow, and the fifth bit of the last is the sign. From the fourth number on, each is the difference to
-    the last but one.
-    """
-    data = np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8).astype(np.int64) - 48
-    if not len(data):
-        return data
-    ends = np.flatnonzero((data & 0x20) == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    data = data[:lengths.sum()]
-    place = np.arange(len(data)) - np.repeat(starts, lengths)
-    numbers = np.add.reduceat((data & 0x1F) << (5 * place), starts)
-    numbers -= np.where(data[ends] & 0x10, 1 << (5 * lengths), 0)
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers
-
-
-def _polygon_area(polygon: np.ndarray) -> float:
-    x, y = polygon[0::2], polygon[1::2]
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
 
 def _inside(bbox: Sequence[int] | np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:

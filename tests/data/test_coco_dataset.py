@@ -142,7 +142,7 @@ def test_masks_are_kept_where_the_pipeline_wants_them(make_coco):
     dataset.set_pipeline([PIPELINE[0], dict(type='LoadAnnotations', with_bbox=True, with_mask=True), PIPELINE[2]])
     first, second = (i['mask'] for i in dataset.load(0)['instances'])
     assert first[0].tolist() == square[0] and second['counts'].tolist() == rle['counts']
-    assert dataset[0].target['masks'].sum(dim=(1, 2)).tolist() == pytest.approx([56, 6], abs=10)
+    assert dataset[0].target['masks'].area().tolist() == pytest.approx([56, 6], abs=10)
 
 
 def test_records_come_back_as_they_went_in():

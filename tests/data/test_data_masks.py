@@ -1,7 +1,9 @@
+import cv2
 import numpy as np
 import pytest
 
-from omnidet.data.masks import BitmapMasks, PolygonMasks, clip_polygon, decode_rle, uncompress_counts
+from omnidet.data.masks import BitmapMasks, PolygonMasks
+from omnidet.data.outlines import clip_polygon, decode_rle, rasterise, uncompress_counts
 
 TRIANGLE = [2.0, 2.0, 12.0, 2.0, 2.0, 10.0]
 SQUARE = [10.0, 10.0, 16.0, 10.0, 16.0, 16.0, 10.0, 16.0]
@@ -39,6 +41,64 @@ def test_compressed_runs_equal_cocos_own(seed):
 def test_runs_that_do_not_fill_the_mask_are_an_error():
     with pytest.raises(ValueError, match='add up'):
         decode_rle(dict(size=[4, 5], counts=[3, 2]))
+
+
+@pytest.mark.parametrize('seed', range(40))
+def test_polygons_are_rasterised_in_their_window_as_coco_does_in_the_whole_image(seed):
+    mask_api = pytest.importorskip('faster_coco_eval.core.mask')
+    rng = np.random.default_rng(seed)
+    h, w = 47, 63
+    reach = (0, 12, 300)[seed % 3]    # how far corners may lie outside
+    parts = []
+    for _ in range(rng.integers(1, 4)):
+        middle, size = rng.uniform(0, 1, 2) * [w, h], rng.uniform(0.2, 30)
+        points = np.clip(middle + rng.uniform(-size, size, (rng.integers(3, 9), 2)), -reach, np.array([w, h]) + reach)
+        parts.append(np.round(points, (1, 2, 7, 0)[seed % 4]).reshape(-1))    # 10.1 is the middle between two fifths
+    (x1, y1, x2, y2), crop = rasterise(parts, h, w)
+    assert crop.shape == (y2 - y1, x2 - x1) and 0 <= x1 <= x2 <= w and 0 <= y1 <= y2 <= h
+    found = np.zeros((h, w), np.uint8)
+    found[y1:y2, x1:x2] = crop
+    expected = mask_api.decode(mask_api.merge(mask_api.frPyObjects([p.tolist() for p in parts], h, w)))
+    assert (found == expected).all()
+
+
+@pytest.mark.parametrize('polygons', [[], [[1.0, 1, 5, 5]], [[-9.0, -9, -3, -9, -3, -3]], [[90.0, 90, 99, 90, 99, 99]]])
+def test_nothing_is_set_without_a_polygon_in_the_image(polygons):
+    assert not rasterise(polygons, 20, 20)[1].any()
+
+
+@pytest.mark.parametrize('size', [(20, 31), (33, 17), (7, 50), (40, 62), (100, 100), (1, 1), (20, 30)])
+def test_bitmaps_are_stretched_as_opencv_does(size):
+    rng = np.random.default_rng(0)
+    dense = np.stack([np.zeros((20, 31), np.uint8), rng.integers(0, 2, (20, 31)).astype(np.uint8),
+                      np.pad(rng.integers(0, 2, (6, 9)), ((3, 11), (20, 2))).astype(np.uint8)])
+    masks = BitmapMasks(dense, 20, 31)
+    for name, flag in (('nearest', cv2.INTER_NEAREST), ('bilinear', cv2.INTER_LINEAR)):
+        expected = [cv2.resize(mask, size[::-1], interpolation=flag) for mask in dense]
+        assert (masks.resize(size, name).to_ndarray() == expected).all()
+
+
+def test_bitmaps_hold_what_is_in_their_windows_alone():
+    dense = np.zeros((2, 1000, 1000), np.uint8)
+    dense[0, 10:14, 20:25] = dense[1, 500, 500] = 1
+    masks = BitmapMasks(dense, 1000, 1000).flip('diagonal').pad((1200, 1100)).crop((900, 400, 1100, 1200))
+    assert [c.size for c in masks.crops] == [20, 0]
+    assert masks.get_bboxes().tolist() == [[75, 586, 80, 590], [0, 0, 0, 0]]
+
+
+def test_padding_with_ones_sets_what_is_outside_the_image():
+    masks = BitmapMasks(np.zeros((1, 4, 5), np.uint8), 4, 5)
+    assert masks.pad((6, 7), 1).areas.tolist() == [6 * 7 - 4 * 5]
+    assert masks.shift(-2, 1, (4, 5), 1).to_ndarray()[0].tolist() == [[1] * 5] + [[0, 0, 0, 1, 1]] * 3
+
+
+@pytest.mark.parametrize('kind', ['polygon', 'bitmap'])
+def test_a_model_gets_the_same_masks(kind):
+    masks = PolygonMasks([[TRIANGLE], [], [TRIANGLE, SQUARE]], 20, 24)
+    masks = masks if kind == 'polygon' else masks.to_bitmap()
+    out = masks.to_instance_masks()
+    assert out.shape == (3, 20, 24) and (out.dense().numpy() == masks.to_ndarray()).all()
+    assert len(out.bits) < 500
 
 
 def test_polygon_areas_and_boxes():

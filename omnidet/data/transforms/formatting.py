@@ -46,8 +46,8 @@ def pack_target(results: Results) -> dict[str, Any] | None:
     """The annotations of `results` as an item of `Targets.collate`, or None where there are none.
 
     Returns:
-        boxes (G, 4) float32, labels (G,) int64, ignore (G,) bool, and where loaded masks (G, h, w) bool and
-        sem_seg (h, w) int64 with 255 ignored.
+        boxes (G, 4) float32, labels (G,) int64, ignore (G,) bool, and where loaded masks (G,)
+        `InstanceMasks` and sem_seg (h, w) int64 with 255 ignored.
     """
     boxes, seg_map = results.get('gt_bboxes'), results.get('gt_seg_map')
     if boxes is None and seg_map is None:
@@ -59,7 +59,7 @@ def pack_target(results: Results) -> dict[str, Any] | None:
         labels=torch.as_tensor(np.asarray(results.get('gt_bboxes_labels', np.zeros(len(boxes))), np.int64)),
         ignore=torch.as_tensor(np.zeros(len(boxes), bool) if ignore is None else np.asarray(ignore, bool)))
     if results.get('gt_masks') is not None:
-        target['masks'] = torch.from_numpy(np.ascontiguousarray(results['gt_masks'].to_ndarray())).bool()
+        target['masks'] = results['gt_masks'].to_instance_masks()
     if seg_map is not None:
         sem_seg = torch.from_numpy(np.ascontiguousarray(seg_map)).long()
         target['sem_seg'] = sem_seg.masked_fill(sem_seg == results.get('ignore_index', IGNORE_LABEL), IGNORE_LABEL)
