@@ -13,9 +13,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def fuse_conv_bn(model: nn.Module) -> nn.Module:
     """A copy of `model` for inference, in which each batch norm is part of the convolution before it.
 
-    Fused are the pairs that are sure to follow each other: `.conv` and `.bn` of one module (a `ConvModule`), and a
-    convolution and a batch norm in sequence in an `nn.Sequential`. A convolution that several norms share (the levels
-    of RTMDet's head) becomes one of its own for each of them.
+    Fused are the pairs that are sure to follow each other: `.conv` and `.bn` of one module (a `ConvModule`), those that
+    a module lists as `conv_norms` (residual blocks and their stem), and a convolution and a batch norm in sequence in
+    an `nn.Sequential`. A convolution that several norms share (the levels of RTMDet's head) becomes one of its own for
+    each of them.
 
     Args:
         model: left as it is.
@@ -34,7 +35,7 @@ def fuse_conv_bn(model: nn.Module) -> nn.Module:
 def _pairs(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
     """(the module that has both, the convolution's name in it, the norm's)."""
     for module in model.modules():
-        names = [('conv', 'bn')]
+        names = getattr(module, 'conv_norms', [('conv', 'bn')])
         if isinstance(module, nn.Sequential):
             children = [name for name, _ in module.named_children()]
             names = list(itertools.pairwise(children))
@@ -51,6 +52,7 @@ def _norm_follows_conv(module: nn.Module) -> bool:
 
 
 def _fits(conv: object, bn: object) -> bool:
-    """A plain convolution (a subclass may do something else with its weight) and a norm with fixed statistics."""
-    return type(conv) is nn.Conv2d and isinstance(bn, (nn.BatchNorm2d, nn.SyncBatchNorm)) \
+    """A plain convolution (a subclass or a hook may do something with its weight) and a norm with fixed statistics."""
+    return type(conv) is nn.Conv2d and not conv._forward_pre_hooks \
+        and isinstance(bn, (nn.BatchNorm2d, nn.SyncBatchNorm)) \
         and bn.running_mean is not None and len(bn.running_mean) == conv.out_channels

@@ -32,8 +32,8 @@ class ContextBlock(nn.Module):
         if pooling_type not in ('avg', 'att'):
             raise ConfigError(f"ContextBlock: pooling_type is {pooling_type!r}; allowed are 'avg' and 'att'")
         if isinstance(fusion_types, str) or not fusion_types or not {*fusion_types} <= {'channel_add', 'channel_mul'}:
-            raise ConfigError("ContextBlock: fusion_types is a list of 'channel_add' and 'channel_mul', or one of them; "
-                              f'found {fusion_types!r}')
+            raise ConfigError(f"ContextBlock: fusion_types is {fusion_types!r}; it is a list of 'channel_add', "
+                              "'channel_mul' or both")
         width = int(in_channels * ratio)
         if width < 1:
             raise ConfigError(f'ContextBlock: ratio {ratio} of {in_channels} channels leaves none')

@@ -85,7 +85,7 @@ class GeneralizedAttention(nn.Module):
         weights = energy.flatten(4).softmax(-1)
         value = self._heads(self.value_conv(keys)).flatten(3)    # (B, M, d, HW)
         out = torch.einsum('bmhwk,bmdk->bmdhw', weights.expand(len(x), -1, -1, -1, -1), value)
-        out = self.proj_conv(out.flatten(1, 2).expand(-1, -1, h, w))
+        out = self.proj_conv(out.flatten(1, 2))    # one pixel stands for all where no term depends on the query
         if self.q_stride > 1:
             out = F.interpolate(out, x.shape[2:], mode='bilinear', align_corners=False)
         return x + self.gamma * out
@@ -114,7 +114,7 @@ class GeneralizedAttention(nn.Module):
         return energy
 
     def _asker(self, query: Tensor | None, bias: Tensor | None) -> Tensor:
-        """What is multiplied with keys: the query, the bias that stands for any query, or their sum, (B, M, d, h, w)."""
+        """What meets the keys: the query, the bias that stands for any query, or their sum, (B, M, d, h, w)."""
         if bias is None:
             assert query is not None
             return query

@@ -22,6 +22,27 @@ def _sync_batch_norm(num_features: int, eps: float = 1e-5, momentum: float | Non
     return cls(num_features, eps, momentum, affine, track_running_stats)
 
 
+def _mm_sync_batch_norm(num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+                        track_running_stats: bool = True, group: int | None = None,
+                        stats_mode: str = 'default') -> nn.Module:
+    """MMCV's own form of the same.
+
+    Args:
+        group: accepted as configs carry it: the norm is over all processes.
+        stats_mode: accepted as configs carry it: processes count by their pixels ('N'); the mean over processes that
+            'default' asks for is the same where their batches have one shape.
+        The others: see `torch.nn.SyncBatchNorm`.
+    """
+    return _sync_batch_norm(num_features, eps, momentum, affine, track_running_stats)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer norm over the channels of each pixel of a map (B, C, H, W)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class HSigmoid(nn.Module):
     """clamp((x + bias) / divisor, min_value, max_value)."""
 
@@ -44,7 +65,8 @@ for _name, _layer in {'Conv1d': nn.Conv1d, 'Conv2d': nn.Conv2d, 'Conv3d': nn.Con
     CONV_LAYERS.register(_layer, _name)
 for _name, _norm in {'BN': nn.BatchNorm2d, 'BN1d': nn.BatchNorm1d, 'BN2d': nn.BatchNorm2d, 'BN3d': nn.BatchNorm3d,
                      'SyncBN': _sync_batch_norm, 'GN': nn.GroupNorm, 'LN': nn.LayerNorm, 'IN': nn.InstanceNorm2d,
-                     'IN2d': nn.InstanceNorm2d,
+                     'MMSyncBN': _mm_sync_batch_norm, 'LN2d': LayerNorm2d, 'IN1d': nn.InstanceNorm1d,
+                     'IN2d': nn.InstanceNorm2d, 'IN3d': nn.InstanceNorm3d,
                      # the names of torch's classes, as configs in the pure-Python form have them
                      'BatchNorm2d': nn.BatchNorm2d, 'SyncBatchNorm': _sync_batch_norm, 'GroupNorm': nn.GroupNorm,
                      'LayerNorm': nn.LayerNorm, 'InstanceNorm2d': nn.InstanceNorm2d}.items():
@@ -55,7 +77,13 @@ for _name, _act in {'ReLU': nn.ReLU, 'ReLU6': nn.ReLU6, 'LeakyReLU': nn.LeakyReL
     ACTIVATIONS.register(_act, _name)
 
 
-def build_conv(cfg: Mapping[str, Any] | None, in_channels: int, out_channels: int, kernel_size: int,
+# class, the attribute name of such a layer, the argument that tells its channels; batch norms are what remains
+_NAMES = ((nn.GroupNorm, 'gn', 'num_channels'), (nn.LayerNorm, 'ln', 'normalized_shape'),
+          (nn.InstanceNorm1d, 'in', 'num_features'), (nn.InstanceNorm2d, 'in', 'num_features'),
+          (nn.InstanceNorm3d, 'in', 'num_features'))
+
+
+def build_conv(cfg: Mapping[str, Any] | None, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int],
                **kwargs: Any) -> nn.Module:
     """The convolution that `conv_cfg` names; a plain one where it is None."""
     return CONV_LAYERS.build(cfg or {'type': 'Conv2d'}, in_channels=in_channels, out_channels=out_channels,
@@ -71,9 +99,9 @@ def build_norm(cfg: Mapping[str, Any], channels: int) -> tuple[str, nn.Module]:
     """
     options = dict(cfg)
     requires_grad = options.pop('requires_grad', True)
-    layer = NORM_LAYERS.get(str(cfg.get('type')))
-    name = {nn.GroupNorm: 'gn', nn.LayerNorm: 'ln', nn.InstanceNorm2d: 'in'}.get(layer, 'bn')    # type: ignore[call-overload]
-    width = {'gn': 'num_channels', 'ln': 'normalized_shape'}.get(name, 'num_features')
+    layer = NORM_LAYERS.get(options['type']) if isinstance(options.get('type'), str) else options.get('type')
+    name, width = next(((name, width) for cls, name, width in _NAMES if isinstance(layer, type) and
+                        issubclass(layer, cls)), ('bn', 'num_features'))
     norm = NORM_LAYERS.build(options, **{width: channels})
     for p in norm.parameters():
         p.requires_grad = requires_grad

@@ -17,7 +17,7 @@ BN: Cfg = {'type': 'BN'}
 
 
 class ResidualBlock(nn.Module):
-    """Convolutions, each with its norm and, but for the last, a ReLU; the input is added to what they give, then a ReLU.
+    """Convolutions, each with its norm and, but for the last, a ReLU; then the input is added, and a ReLU.
 
     Attributes:
         expansion: output channels, as a factor of `planes`.
@@ -103,7 +103,7 @@ class BasicBlock(ResidualBlock):
                  conv_cfg: Cfg | None = None, norm_cfg: Cfg = BN, dcn: Cfg | None = None,
                  plugins: Sequence[Cfg] | None = None) -> None:
         if dcn is not None or plugins:
-            raise ConfigError('the blocks of ResNet-18 and 34 have no place for dcn and plugins; take a depth from 50 on')
+            raise ConfigError('the blocks of ResNet-18 and 34 have no place for dcn and plugins; those from 50 on have')
         convs = [(build_conv(conv_cfg, inplanes, planes, 3, stride=stride, padding=dilation, dilation=dilation,
                              bias=False), planes),
                  (build_conv(conv_cfg, planes, planes, 3, padding=1, bias=False), planes)]
@@ -144,7 +144,7 @@ class Bottleneck(ResidualBlock):
         middle = conv_cfg
         if dcn is not None and not dcn.get('fallback_on_stride', False):
             if conv_cfg is not None:
-                raise ConfigError(f'the 3 x 3 convolution cannot be of dcn={dict(dcn)} and conv_cfg={dict(conv_cfg)} at once')
+                raise ConfigError(f'the 3 x 3 convolution is of dcn={dict(dcn)} or of conv_cfg={dict(conv_cfg)}, not both')
             middle = {k: v for k, v in dcn.items() if k != 'fallback_on_stride'}
         convs = [
             (build_conv(conv_cfg, inplanes, width, 1, stride=first, bias=False), width),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -98,7 +99,8 @@ class ResNetTrunk(nn.Module):
                 plugins=self._plugins_of(i, plugins or (), num_stages), **(block_args or {})))
             width = planes * block.expansion
         initialize(self, init_cfg, default=[
-            {'type': 'Kaiming', 'layer': 'Conv2d'}, {'type': 'Constant', 'val': 1, 'layer': ['_BatchNorm', 'GroupNorm']},
+            {'type': 'Kaiming', 'layer': 'Conv2d'},
+            {'type': 'Constant', 'val': 1, 'layer': ['_BatchNorm', 'GroupNorm']},
             {'type': 'Constant', 'val': 0, 'override': list(self._zeros(zero_init_residual))}])
         freeze(self._frozen())
 
@@ -154,7 +156,7 @@ def _deep_stem(in_channels: int, width: int, conv_cfg: Cfg | None, norm_cfg: Cfg
     """Three convolutions of 3 x 3, the first of stride 2, of half the width but for the last (arXiv:1812.01187)."""
     layers: list[nn.Module] = []
     channels = [in_channels, width // 2, width // 2, width]
-    for i, (c_in, c_out) in enumerate(zip(channels[:-1], channels[1:], strict=True)):
+    for i, (c_in, c_out) in enumerate(itertools.pairwise(channels)):
         layers += [build_conv(conv_cfg, c_in, c_out, 3, stride=1 if i else 2, padding=1, bias=False),
                    build_norm(norm_cfg, c_out)[1], nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

@@ -11,7 +11,7 @@ from omnidet.registry import CONV_LAYERS
 
 
 class ConvWS2d(nn.Conv2d):
-    """A convolution with (w - mean) / (std + eps) for w, over each output channel's kernel; std with Bessel's correction.
+    """A convolution with (w - mean) / (std + eps) for w, over each output channel's kernel (equation 6).
 
     Args:
         eps: added to the standard deviation.
