@@ -74,3 +74,25 @@ class RTMDet(SingleStageDetector):
                  test_cfg: Cfg | None = None, data_preprocessor: Cfg | None = None,
                  init_cfg: Cfg | Sequence[Cfg] | None = None, use_syncbn: bool = True) -> None:
         super().__init__(backbone, bbox_head, neck, train_cfg, test_cfg, data_preprocessor, init_cfg)
+
+
+@DETECTORS.register
+class RetinaNet(SingleStageDetector):
+    """RetinaNet (arXiv:1708.02002): see `SingleStageDetector`."""
+
+
+@DETECTORS.register
+class RPN(SingleStageDetector):
+    """A region proposal network by itself (arXiv:1506.01497, section 3.1); it finds objects of class 0.
+
+    Args:
+        rpn_head: the head; it is known as `bbox_head` in checkpoints.
+        train_cfg, test_cfg: their `rpn` is handed to the head where it has none of its own.
+        The others: see `SingleStageDetector`.
+    """
+
+    def __init__(self, backbone: Cfg, neck: Cfg | None, rpn_head: Cfg, train_cfg: Cfg | None = None,
+                 test_cfg: Cfg | None = None, data_preprocessor: Cfg | None = None,
+                 init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
+        super().__init__(backbone, rpn_head, neck, None if train_cfg is None else train_cfg.get('rpn'),
+                         None if test_cfg is None else test_cfg.get('rpn'), data_preprocessor, init_cfg)

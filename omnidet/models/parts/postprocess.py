@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from omnidet.errors import ConfigError
-from omnidet.ops.nms import batched_nms
+from omnidet.ops.nms import suppress
 from omnidet.structures import ImageMeta, Result
 
 Decode = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -26,6 +26,7 @@ class GridPostprocess:
         score_thr: the score that a candidate must exceed.
         nms: what suppresses overlapping boxes: `dict(type='nms', iou_threshold=...)`; nothing where None.
         max_per_img: the most detections of an image; all where not positive.
+        nms_post, nms_across_levels: accepted as configs carry them.
     """
 
     nms_pre: int = -1
@@ -33,6 +34,8 @@ class GridPostprocess:
     score_thr: float = 0.0
     nms: Mapping[str, Any] | None = None
     max_per_img: int = -1
+    nms_post: int = -1
+    nms_across_levels: bool = False
 
     def __post_init__(self) -> None:
         if self.nms is not None and 'type' not in self.nms:
@@ -79,10 +82,5 @@ class GridPostprocess:
         if self.min_bbox_size >= 0:
             large = (boxes[:, 2:] - boxes[:, :2] > self.min_bbox_size).all(-1)
             boxes, scores, labels = boxes[large], scores[large], labels[large]
-        if self.nms is None:
-            keep = scores.argsort(descending=True)
-        else:
-            keep = batched_nms(boxes, scores, labels, **self.nms)
-        if self.max_per_img > 0:
-            keep = keep[:self.max_per_img]
-        return Result(boxes[keep], scores[keep], labels[keep])
+        keep, scores = suppress(boxes, scores, labels, self.nms, self.max_per_img)
+        return Result(boxes[keep], scores, labels[keep])

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from omnidet.models.parts.postprocess import GridPostprocess
 from omnidet.models.parts.priors.points import inside_image
+from omnidet.models.parts.proposals import as_proposals
+from omnidet.ops.distributed import reduce_mean
 from omnidet.registry import ASSIGNERS, CODERS, PRIORS, SAMPLERS, check_arguments
-from omnidet.structures import Assignment, ImageMeta, Predictions, Priors, Result, Targets
+from omnidet.structures import Assignment, ImageMeta, Predictions, Priors, Proposals, Result, Targets
 
 Cfg = Mapping[str, Any]
 Outputs = dict[str, Tensor]
@@ -27,6 +29,7 @@ class GridTraining:
         sampler: which priors the loss sees; all where None.
         allowed_border: by how many pixels an anchor may leave the image; negative allows any.
         pos_weight: weight of a positive prior's class loss; 1 where not positive.
+        smoothl1_beta, neg_pos_ratio: SSD's box loss, and its negatives for each positive.
         debug: accepted as configs carry it.
     """
 
@@ -34,6 +37,8 @@ class GridTraining:
     sampler: Cfg | None = None
     allowed_border: float = -1
     pos_weight: float = -1
+    smoothl1_beta: float = 1.0
+    neg_pos_ratio: float = 3
     debug: bool = False
 
 
@@ -52,6 +57,8 @@ class DenseHead(nn.Module):
     """
 
     num_classes: int
+    use_sigmoid_cls = True
+    """Whether each class has a sigmoid by itself; else there are K + 1 logits under a softmax, background the last."""
 
     def __init__(self, anchor_generator: Cfg, bbox_coder: Cfg, train_cfg: Cfg | None, test_cfg: Cfg | None) -> None:
         super().__init__()
@@ -68,7 +75,7 @@ class DenseHead(nn.Module):
 
     def scores(self, out: Outputs) -> Tensor:
         """(B, N, K) in 0..1."""
-        return out['cls'].sigmoid()
+        return out['cls'].sigmoid() if self.use_sigmoid_cls else out['cls'].softmax(-1)[..., :-1]
 
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
@@ -94,7 +101,10 @@ class DenseHead(nn.Module):
             feats: L maps (B, C, H_l, W_l).
             targets: the ground truth of the B images.
         """
-        out, priors = self(feats), self.priors(feats)
+        return self.loss_of(self(feats), self.priors(feats), targets)
+
+    def loss_of(self, out: Outputs, priors: Priors, targets: Targets) -> dict[str, Tensor]:
+        """The losses of what `forward` gave."""
         inside = inside_image(priors, targets.sizes, self.training_cfg.allowed_border)
         preds = Predictions(self.coder.decode(priors, out['reg'].detach()), out['cls'].detach()) \
             if self.assigner.needs_predictions else None
@@ -105,12 +115,84 @@ class DenseHead(nn.Module):
 
     def predict(self, feats: Sequence[Tensor], metas: Sequence[ImageMeta], rescale: bool = True) -> list[Result]:
         """The detections of each image; see `GridPostprocess`."""
-        out, priors = self(feats), self.priors(feats)
+        return self.detect(self(feats), self.priors(feats), metas, rescale, self.postprocess)
 
+    def detect(self, out: Outputs, priors: Priors, metas: Sequence[ImageMeta], rescale: bool,
+               options: GridPostprocess) -> list[Result]:
+        """The detections in what `forward` gave."""
         def decode(index: Tensor, deltas: Tensor, shape: Tensor) -> Tensor:
             chosen = Priors(priors.boxes[index], priors.strides[index], ())
             return self.coder.decode(chosen, deltas, shape)
-        return self.postprocess(self.scores(out), out['reg'], priors.level_sizes, decode, metas, rescale)
+        return options(self.scores(out), out['reg'], priors.level_sizes, decode, metas, rescale)
+
+    def propose(self, feats: Sequence[Tensor], metas: Sequence[ImageMeta],
+                proposal_cfg: Cfg | None = None) -> Proposals:
+        """Where a second stage should look.
+
+        Args:
+            feats: L maps (B, C, H_l, W_l).
+            metas: B, for the sizes to clip to.
+            proposal_cfg: the fields of `GridPostprocess`; the head's `test_cfg` where None.
+        """
+        return self.proposals(self(feats), self.priors(feats), metas, self._options(proposal_cfg))
+
+    def loss_and_propose(self, feats: Sequence[Tensor], targets: Targets,
+                         proposal_cfg: Cfg | None = None) -> tuple[dict[str, Tensor], Proposals]:
+        """`loss` and `propose` from one forward pass; the proposals carry no gradient."""
+        out, priors = self(feats), self.priors(feats)
+        losses = self.loss_of(out, priors, targets)
+        metas = [ImageMeta((h, w), (h, w)) for h, w in targets.sizes.tolist()]
+        detached = {name: value.detach() for name, value in out.items()}
+        return losses, self.proposals(detached, priors, metas, self._options(proposal_cfg))
+
+    @torch.no_grad()
+    def proposals(self, out: Outputs, priors: Priors, metas: Sequence[ImageMeta],
+                  options: GridPostprocess) -> Proposals:
+        """The detections in what `forward` gave, as proposals in pixels of the batch."""
+        return as_proposals(self.detect(out, priors, metas, False, options))
+
+    def _options(self, proposal_cfg: Cfg | None) -> GridPostprocess:
+        if proposal_cfg is None:
+            return self.postprocess
+        check_arguments(GridPostprocess, proposal_cfg)
+        return GridPostprocess(**proposal_cfg)
+
+
+def anchor_losses(head: Any, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
+                  gt_labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Class loss on all sampled priors and box loss on the positive ones, both over how many were sampled.
+
+    Args:
+        head: has `num_classes`, `coder`, `sampler`, `training_cfg`, `loss_cls`, `loss_bbox` and `reg_decoded_bbox`.
+        out, priors, assignment, gt_boxes, gt_labels: see `DenseHead.losses`.
+    """
+    positive = assignment.positive
+    total = sampled_count(assignment, with_negatives=head.sampler.num is not None)
+    labels = torch.where(positive, gt_labels, head.num_classes)
+    cls = head.loss_cls(out['cls'].float(), labels, class_weight(assignment, head.training_cfg.pos_weight),
+                        avg_factor=total)
+    # Where there is no object, a prediction is held against itself, or a prior against itself: both are finite.
+    if head.reg_decoded_bbox:
+        pred = head.coder.decode(priors, out['reg'].float())
+        target = torch.where(positive[..., None], gt_boxes, pred.detach())
+    else:
+        pred = out['reg'].float()
+        target = head.coder.encode(priors, torch.where(positive[..., None], gt_boxes, priors.boxes))
+    return cls, head.loss_bbox(pred, target, positive.float(), avg_factor=total)
+
+
+def class_weight(assignment: Assignment, pos_weight: float) -> Tensor:
+    """(B, N): 0 for what is ignored, 1 for the others; positive priors have `pos_weight` where that is positive."""
+    weight = (~assignment.ignored).float()
+    return torch.where(assignment.positive, pos_weight, weight) if pos_weight > 0 else weight
+
+
+def sampled_count(assignment: Assignment, with_negatives: bool) -> Tensor:
+    """How many priors of the batch are positive (or either, `with_negatives`); each image counts for one of a kind."""
+    count = assignment.positive.sum(1).clamp(min=1).sum()
+    if with_negatives:
+        count = count + (~(assignment.positive | assignment.ignored)).sum(1).clamp(min=1).sum()
+    return reduce_mean(count.float())
 
 
 def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omnidet.models.dense_heads.grid.driver import DenseHead, Outputs, flatten_levels
+from omnidet.models.dense_heads.grid.driver import DenseHead, Outputs, class_weight, flatten_levels
 from omnidet.nn import ConvModule, DepthwiseSeparableConvModule, Scale, bias_for_probability, normal_
 from omnidet.ops.distributed import reduce_mean
 from omnidet.registry import DENSE_HEADS, LOSSES
@@ -31,10 +31,7 @@ def with_objectness(cls: Tensor, objectness: Tensor) -> Tensor:
 def rtmdet_losses(head: Any, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                   gt_labels: Tensor) -> dict[str, Tensor]:
     """Quality focal loss on all priors, IoU loss on the positive ones, both over the sum of the qualities."""
-    pos_weight = head.training_cfg.pos_weight
-    weight = (~assignment.ignored).float()
-    if pos_weight > 0:
-        weight = torch.where(assignment.positive, pos_weight, weight)
+    weight = class_weight(assignment, head.training_cfg.pos_weight)
     labels = torch.where(assignment.positive, gt_labels, head.num_classes)
     total = reduce_mean(assignment.score.sum()).clamp(min=1)
     boxes = head.coder.decode(priors, out['reg'].float())

@@ -51,10 +51,10 @@ class FocalLoss(nn.Module):
         Returns:
             A scalar, or (..., K) with reduction 'none'.
         """
-        K = pred.shape[-1]
         if target.ndim < pred.ndim:
-            target = F.one_hot(target, K + 1)[..., :K]
-        is_label = target > 0
+            is_label = target[..., None] == torch.arange(pred.shape[-1], device=pred.device)
+        else:
+            is_label = target > 0
         if self.activated:
             p = torch.where(is_label, pred, 1 - pred)
             loss = -(1 - p).pow(self.gamma) * p.clamp(min=1e-12).log()
