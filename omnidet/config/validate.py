@@ -21,6 +21,7 @@ NO_PARTS = frozenset({'init_cfg', 'nms', 'logger', 'timer', 'meta'})
 """Keys of dicts whose `type` names no class: an initialisation, a kind of NMS."""
 
 TAKEN = {'norm_cfg': {'requires_grad'}, 'act_cfg': {'inplace'}, 'conv_cfg': {'fallback_on_stride'},
+         'dcn': {'fallback_on_stride'}, 'cfg': {'postfix'},
          'custom_hooks': {'priority'}, 'default_hooks': {'priority'}}
 """Arguments that whoever builds a part takes out before."""
 

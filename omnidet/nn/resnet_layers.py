@@ -144,7 +144,7 @@ class Bottleneck(ResidualBlock):
         middle = conv_cfg
         if dcn is not None and not dcn.get('fallback_on_stride', False):
             if conv_cfg is not None:
-                raise ConfigError(f'the 3 x 3 convolution is of dcn={dict(dcn)} or of conv_cfg={dict(conv_cfg)}, not both')
+                raise ConfigError(f'the 3 x 3 convolution is of dcn={dict(dcn)} or conv_cfg={dict(conv_cfg)}, not both')
             middle = {k: v for k, v in dcn.items() if k != 'fallback_on_stride'}
         convs = [
             (build_conv(conv_cfg, inplanes, width, 1, stride=first, bias=False), width),
