@@ -24,12 +24,14 @@ class RoIPostprocess:
         nms: what suppresses overlapping boxes: `dict(type='nms', iou_threshold=...)`; nothing where None.
         max_per_img: the most detections of an image; all where not positive.
         mask_thr_binary: the probability from which a pixel belongs to a mask.
+        min_bbox_size: the side in pixels of the batch that a box must exceed; negative keeps every box.
     """
 
     score_thr: float = 0.0
     nms: Mapping[str, Any] | None = None
     max_per_img: int = -1
     mask_thr_binary: float = 0.5
+    min_bbox_size: float = -1
 
     def __post_init__(self) -> None:
         if self.nms is not None and 'type' not in self.nms:
@@ -48,6 +50,9 @@ class RoIPostprocess:
         """
         roi, label = (scores > self.score_thr).nonzero(as_tuple=True)
         score, boxes = scores[roi, label], decode(roi, label)
+        if self.min_bbox_size >= 0:
+            large = (boxes[:, 2:] - boxes[:, :2] > self.min_bbox_size).all(-1)
+            boxes, score, label = boxes[large], score[large], label[large]
         if self.nms is None:
             score, keep = score.sort(descending=True)
         else:

@@ -1,0 +1,100 @@
+"""Weights of torchvision's Faster and Mask R-CNN with ResNet-FPN, under our names.
+
+The configs `torchvision/faster-rcnn_r50_fpn_coco` and `torchvision/mask-rcnn_r50_fpn_coco` describe the models that they
+fit, with torchvision's anchors, RoIAlign and thresholds: boxes, scores and labels are then torchvision's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from omnidet.errors import CheckpointError
+
+COCO_CATEGORIES = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
+"""COCO's 80 categories by their ids, which are their places among torchvision's 91 classes (0 is background)."""
+
+NAMES = (
+    (r'backbone\.body\.', 'backbone.'),
+    (r'backbone\.fpn\.inner_blocks\.(\d)(\.0)?\.(weight|bias)$', r'neck.lateral_convs.\1.conv.\3'),
+    (r'backbone\.fpn\.inner_blocks\.(\d)\.1\.', r'neck.lateral_convs.\1.bn.'),
+    (r'backbone\.fpn\.layer_blocks\.(\d)(\.0)?\.(weight|bias)$', r'neck.fpn_convs.\1.conv.\3'),
+    (r'backbone\.fpn\.layer_blocks\.(\d)\.1\.', r'neck.fpn_convs.\1.bn.'),
+    (r'rpn\.head\.conv\.(\d)\.0\.', r'rpn_head.rpn_conv.\1.conv.'),
+    (r'rpn\.head\.conv\.', 'rpn_head.rpn_conv.'),
+    (r'rpn\.head\.cls_logits\.', 'rpn_head.rpn_cls.'),
+    (r'rpn\.head\.bbox_pred\.', 'rpn_head.rpn_reg.'),
+    (r'roi_heads\.box_head\.fc6\.', 'roi_head.bbox_head.shared_fcs.0.'),
+    (r'roi_heads\.box_head\.fc7\.', 'roi_head.bbox_head.shared_fcs.1.'),
+    (r'roi_heads\.box_head\.(\d)\.0\.', r'roi_head.bbox_head.shared_convs.\1.conv.'),
+    (r'roi_heads\.box_head\.(\d)\.1\.', r'roi_head.bbox_head.shared_convs.\1.bn.'),
+    (r'roi_heads\.box_head\.5\.', 'roi_head.bbox_head.shared_fcs.0.'),
+    (r'roi_heads\.box_predictor\.cls_score\.', 'roi_head.bbox_head.fc_cls.'),
+    (r'roi_heads\.box_predictor\.bbox_pred\.', 'roi_head.bbox_head.fc_reg.'),
+    *((rf'roi_heads\.mask_head\.mask_fcn{i + 1}\.', f'roi_head.mask_head.convs.{i}.conv.') for i in range(4)),
+    (r'roi_heads\.mask_head\.(\d)\.0\.', r'roi_head.mask_head.convs.\1.conv.'),
+    (r'roi_heads\.mask_head\.(\d)\.1\.', r'roi_head.mask_head.convs.\1.bn.'),
+    (r'roi_heads\.mask_predictor\.conv5_mask\.', 'roi_head.mask_head.upsample.'),
+    (r'roi_heads\.mask_predictor\.mask_fcn_logits\.', 'roi_head.mask_head.conv_logits.'),
+)
+"""How torchvision's names begin, and what they become: of both versions of the models, in old files and new ones."""
+
+
+def convert_torchvision_detection(state: Mapping[str, Tensor], classes: Sequence[int] | None = None
+                                  ) -> dict[str, Tensor]:
+    """The weights of a torchvision Faster or Mask R-CNN with FPN, as our `FasterRCNN` and `MaskRCNN` name them.
+
+    torchvision has the background as class 0, and regresses a box for it; here it is the last class, without a box.
+    Its box weights (10, 10, 5, 5) are our `target_stds` (0.1, 0.1, 0.2, 0.2), so deltas need no change.
+
+    Args:
+        state: the state dict of torchvision's model.
+        classes: the classes to keep, numbered as torchvision does, in the order that they should have; all but the
+            background where None. `COCO_CATEGORIES` makes of the published weights a model of our COCO's 80 classes;
+            a score then no longer shares its softmax with the unused ones.
+
+    Returns:
+        A state dict of the same tensors, those of the last layers rearranged.
+
+    Raises:
+        CheckpointError: a name that is none of these models', or a class that the weights do not have.
+    """
+    one_conv = not any(name.startswith('rpn.head.conv.1.') for name in state)
+    out = {}
+    for name, value in state.items():
+        new = _renamed(name)
+        out[new.replace('rpn_conv.0.conv.', 'rpn_conv.') if one_conv else new] = value
+    _reorder(out, classes)
+    return out
+
+
+def _renamed(name: str) -> str:
+    for pattern, replacement in NAMES:
+        new, count = re.subn('^' + pattern, replacement, name)
+        if count:
+            return new
+    raise CheckpointError(f'{name!r} is no weight of torchvision\'s Faster or Mask R-CNN with FPN, whose names begin '
+                          'with backbone.body, backbone.fpn, rpn.head and roi_heads')
+
+
+def _reorder(state: dict[str, Tensor], classes: Sequence[int] | None) -> None:
+    """Keep `classes` in the layers that have one output, or four, for each class; in place."""
+    head = 'roi_head.bbox_head.fc_cls.weight'
+    if head not in state:
+        raise CheckpointError('the weights lack roi_heads.box_predictor.cls_score.weight; they are no whole detector')
+    total = len(state[head])
+    kept = list(range(1, total)) if classes is None else list(classes)
+    if any(not 0 < c < total for c in kept):
+        raise CheckpointError(f'classes {sorted(c for c in kept if not 0 < c < total)} are not among the weights\', which '
+                              f'are 1 to {total - 1}')
+    foreground = torch.tensor(kept)
+    for suffix in ('weight', 'bias'):
+        for name, rows in (('bbox_head.fc_cls', torch.cat([foreground, torch.zeros(1, dtype=torch.long)])),
+                           ('bbox_head.fc_reg', (foreground[:, None] * 4 + torch.arange(4)).flatten()),
+                           ('mask_head.conv_logits', foreground)):
+            key = f'roi_head.{name}.{suffix}'
+            if key in state:
+                state[key] = state[key][rows]

@@ -1,0 +1,46 @@
+"""Anchors as torchvision's detectors lay them, for weights that were trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from omnidet.models.parts.priors.anchors import per_level, place
+from omnidet.registry import PRIORS
+from omnidet.structures import Priors
+
+
+@PRIORS.register
+class TorchvisionAnchorGenerator:
+    """Anchors whose corners lie on whole pixels around the first pixel of every cell.
+
+    A level's stride is the image's side over the grid's, rounded down, so that on a level whose grid was rounded up the
+    anchors lie closer than its nominal stride says.
+
+    Args:
+        strides: nominal pixels between cells of each level, finest first; the finest one's is taken for exact.
+        sizes: the root of an anchor's area in pixels, on each level.
+        ratios: height over width of the anchors.
+    """
+
+    def __init__(self, strides: Sequence[int], sizes: Sequence[float], ratios: Sequence[float] = (0.5, 1.0, 2.0)) -> None:
+        self.strides = [(s, s) for s in strides]
+        root = torch.tensor(list(ratios), device='cpu').float().sqrt()
+        halves = torch.stack([1 / root, root], -1) / 2    # (A, 2) as (w, h)
+        self.base_anchors: list[Tensor] = []
+        for size in per_level('sizes', sizes, self.strides) or []:
+            half = halves * size
+            self.base_anchors.append(torch.cat([-half, half], -1).round())
+
+    @property
+    def num_base_priors(self) -> list[int]:
+        """How many anchors a cell of each level has."""
+        return [len(b) for b in self.base_anchors]
+
+    def __call__(self, shapes: Sequence[tuple[int, int]], device: torch.device | str = 'cpu') -> Priors:
+        """The anchors of a batch; see `AnchorGenerator`."""
+        (h, w), (x, y) = shapes[0], self.strides[0]
+        strides = [(w * x // cells[1], h * y // cells[0]) for cells in shapes]
+        return place(self.base_anchors, strides, shapes, device)
