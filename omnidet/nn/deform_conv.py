@@ -16,6 +16,7 @@ class DeformConv2dPack(nn.Conv2d):
 
     Args:
         deform_groups: groups of input channels that share offsets.
+        deformable_groups: an older name of the same, which wins where it is given.
         im2col_step: accepted as configs carry it.
         The others: see `torch.nn.Conv2d`.
     """
@@ -25,8 +26,10 @@ class DeformConv2dPack(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int],
                  stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0,
                  dilation: int | tuple[int, int] = 1, groups: int = 1, deform_groups: int = 1, bias: bool = False,
-                 im2col_step: int = 32) -> None:
+                 im2col_step: int = 32, deformable_groups: int | None = None) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        if deformable_groups is not None:
+            deform_groups = deformable_groups
         taps = self.kernel_size[0] * self.kernel_size[1]
         self.conv_offset = nn.Conv2d(in_channels, deform_groups * self.per_tap * taps, kernel_size, stride, padding,
                                      dilation)
@@ -62,8 +65,9 @@ class ModulatedDeformConv2dPack(DeformConv2dPack):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int],
                  stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0,
                  dilation: int | tuple[int, int] = 1, groups: int = 1, deform_groups: int = 1,
-                 bias: bool = True) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deform_groups, bias)
+                 bias: bool = True, deformable_groups: int | None = None) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deform_groups, bias,
+                         deformable_groups=deformable_groups)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv_offset(x)
