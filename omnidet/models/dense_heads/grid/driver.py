@@ -171,14 +171,19 @@ def anchor_losses(head: Any, out: Outputs, priors: Priors, assignment: Assignmen
     labels = torch.where(positive, gt_labels, head.num_classes)
     cls = head.loss_cls(out['cls'].float(), labels, class_weight(assignment, head.training_cfg.pos_weight),
                         avg_factor=total)
-    # Where there is no object, a prediction is held against itself, or a prior against itself: both are finite.
+    pred, target = box_terms(head, out, priors, positive, gt_boxes)
+    return cls, head.loss_bbox(pred, target, positive.float(), avg_factor=total)
+
+
+def box_terms(head: Any, out: Outputs, priors: Priors, positive: Tensor, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """What a box loss compares, (B, N, R) each: deltas, or boxes where the head says `reg_decoded_bbox`.
+
+    Where there is no object, a prediction is held against itself, or a prior against itself: both are finite.
+    """
     if head.reg_decoded_bbox:
         pred = head.coder.decode(priors, out['reg'].float())
-        target = torch.where(positive[..., None], gt_boxes, pred.detach())
-    else:
-        pred = out['reg'].float()
-        target = head.coder.encode(priors, torch.where(positive[..., None], gt_boxes, priors.boxes))
-    return cls, head.loss_bbox(pred, target, positive.float(), avg_factor=total)
+        return pred, torch.where(positive[..., None], gt_boxes, pred.detach())
+    return out['reg'].float(), head.coder.encode(priors, torch.where(positive[..., None], gt_boxes, priors.boxes))
 
 
 def class_weight(assignment: Assignment, pos_weight: float) -> Tensor:

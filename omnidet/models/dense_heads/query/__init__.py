@@ -1,0 +1,1 @@
+"""Heads that predict a set: one object, or none, for each query."""
