@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument('--work-dir', type=Path, metavar='DIR', help='where the log goes')
     parser.add_argument('--out', type=Path, metavar='FILE',
-                        help="write the detections as COCO's results; results.json gives results.bbox.json")
+                        help="write the detections as COCO's results; results.json gives results.bbox.json, and "
+                             'results.segm.json where masks are measured')
     parser.add_argument('--show-dir', type=Path, metavar='DIR',
                         help='write the test images with their detections drawn')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='X',
@@ -48,11 +50,14 @@ def run(args: argparse.Namespace) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         out = args.out or Path(folder, 'results.json')
+        started = time.time()
         test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=out)
-        results = out.with_suffix('.bbox.json')
-        if not results.exists():
-            raise ConfigError('--show-dir draws what a CocoMetric with the metric bbox writes; test_evaluator has none')
-        count = draw_results(cfg, results, args.show_dir, args.score_thr)
+        written = [p for kind in ('segm', 'bbox') if (p := out.with_suffix(f'.{kind}.json')).exists()
+                   and p.stat().st_mtime >= started - 2]    # not those of an earlier run; clocks of disks are coarse
+        if not written:
+            raise ConfigError('--show-dir draws what a CocoMetric with the metric bbox or segm writes; test_evaluator '
+                              'has none')
+        count = draw_results(cfg, written[0], args.show_dir, args.score_thr)
     print(f'{count} pictures: {args.show_dir}')
 
 
@@ -61,7 +66,8 @@ def draw_results(cfg: Mapping[str, Any], results: Path, folder: Path, score_thr:
 
     Args:
         cfg: a whole config, whose test set the results are of.
-        results: COCO's results json: rows of image_id, category_id, bbox (xywh) and score.
+        results: COCO's results json: rows of image_id, category_id, bbox (xywh), score, and where there are masks
+            segmentation (run lengths).
         folder: where the pictures go, under the images' own names.
         score_thr: the lowest score that is drawn.
 
@@ -72,6 +78,7 @@ def draw_results(cfg: Mapping[str, Any], results: Path, folder: Path, score_thr:
     import torch
 
     from omnidet.data import build_dataset
+    from omnidet.data.masks import BitmapMasks
     from omnidet.data.transforms.loading import read_image
     from omnidet.files import written_whole
     from omnidet.structures import Result
@@ -89,6 +96,9 @@ def draw_results(cfg: Mapping[str, Any], results: Path, folder: Path, score_thr:
         boxes[:, 2:] += boxes[:, :2]    # xywh -> xyxy
         found = Result(boxes=boxes, scores=torch.tensor([row['score'] for row in rows]),
                        labels=torch.tensor([label_of[row['category_id']] for row in rows], dtype=torch.long))
+        if rows and all('segmentation' in row for row in rows):
+            masks = [row['segmentation'] for row in rows]
+            found = found.replace(masks=BitmapMasks.from_annotations(masks, *masks[0]['size']).to_instance_masks())
         objects = record['instances']
         truth = dict(boxes=[o['bbox'] for o in objects], labels=[o['bbox_label'] for o in objects])
         picture = draw(read_image(record['img_path']), found, dataset.classes, score_thr, truth=truth)

@@ -17,6 +17,7 @@ from omnidet.evaluation.coco_scores import CocoScores, evaluate, item_names
 from omnidet.evaluation.ground_truth import read_ground_truth, to_rle
 from omnidet.evaluation.recall import average_recall
 from omnidet.evaluation.report import class_table, figure_table
+from omnidet.evaluation.rle import encode_masks, readable
 from omnidet.files import written_whole
 from omnidet.registry import METRICS
 from omnidet.structures import ImageMeta, Result
@@ -106,10 +107,9 @@ class CocoMetric:
             img_id = str(meta.img_id)
             if img_id not in self.truth.images:
                 raise DatasetError(f'{self.truth.path} has no image with the id {meta.img_id!r} ({meta.img_path})')
-            with_masks = 'segm' in self.metrics and result.masks is not None
-            self.records.append(Record(
-                img_id, _array(result.boxes), _array(result.scores), result.labels.cpu().numpy(),
-                encode_masks(result.masks) if with_masks else None))
+            masks = result.instance_masks if 'segm' in self.metrics else None
+            self.records.append(Record(img_id, _array(result.boxes), _array(result.scores),
+                                       result.labels.cpu().numpy(), None if masks is None else encode_masks(masks)))
 
     def compute(self, records: list[Any] | None = None) -> dict[str, float]:
         """The figures over `records` (its own by default); an image that is there twice counts once.
@@ -244,15 +244,8 @@ class CocoMetric:
             row = {'image_id': self.truth.images[record.img_id]['id'], 'bbox': box, 'score': score,
                    'category_id': 1 if kind == 'proposal' else self.truth.cat_ids[label]}
             if kind == 'segm':
-                rle = record.masks[k]    # type: ignore[index]
-                row['segmentation'] = {'size': list(map(int, rle['size'])), 'counts': rle['counts'].decode()}
+                row['segmentation'] = readable(record.masks[k])    # type: ignore[index]
             yield row
-
-
-def encode_masks(masks: Any) -> list[dict[str, Any]]:
-    """(K, H, W) bool masks, a tensor or an array, as COCO's compressed run lengths."""
-    masks = masks.detach().cpu().numpy() if hasattr(masks, 'detach') else np.asarray(masks)
-    return [mask_api.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks]
 
 
 def _array(values: torch.Tensor) -> NDArray[np.floating]:

@@ -16,6 +16,7 @@ from faster_coco_eval.core import mask as mask_api
 
 from omnidet.data.transforms.loading import read_image
 from omnidet.errors import OmniDetError
+from omnidet.evaluation.rle import encode_masks, readable
 from omnidet.files import written_whole
 from omnidet.inference.detector import Detector, Prediction
 from omnidet.inference.sources import Source, to_bgr
@@ -99,15 +100,14 @@ def _add(coco: dict[str, list[dict[str, Any]]], p: Prediction) -> None:
     height, width = p.meta.ori_shape
     image_id = len(coco['images']) + 1
     coco['images'].append({'id': image_id, 'file_name': p.name, 'width': int(width), 'height': int(height)})
+    masks = None if p.result.instance_masks is None else encode_masks(p.result.instance_masks)
     found = zip(p.result.boxes.tolist(), p.result.scores.tolist(), p.result.labels.tolist(), strict=True)
     for k, ((x1, y1, x2, y2), score, label) in enumerate(found):
         x, y, w, h = (round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1))
         row = {'id': len(coco['annotations']) + 1, 'image_id': image_id, 'category_id': label + 1,
                'bbox': [x, y, w, h], 'area': round(w * h, 3), 'score': round(score, 6), 'iscrowd': 0}
-        if p.result.masks is not None:
-            rle = mask_api.encode(np.asfortranarray(p.result.masks[k].numpy().astype(np.uint8)))
-            row |= {'area': int(mask_api.area(rle)),
-                    'segmentation': {'size': list(map(int, rle['size'])), 'counts': rle['counts'].decode()}}
+        if masks is not None:
+            row |= {'area': int(mask_api.area(masks[k])), 'segmentation': readable(masks[k])}
         coco['annotations'].append(row)
 
 

@@ -6,17 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from omnidet.structures import Result
 from omnidet.visualization.colors import Color, color_of
 from omnidet.visualization.labels import Label, draw_labels, font_size
+from omnidet.visualization.paint import paint_masks, paint_segments
 
 Picture = NDArray[np.uint8]
-MASK_OPACITY = 0.4
 
 
 def draw(image: Picture, result: Result, classes: Sequence[str], score_thr: float = 0.3,
@@ -25,7 +25,8 @@ def draw(image: Picture, result: Result, classes: Sequence[str], score_thr: floa
 
     Args:
         image: (H, W, 3) uint8 in BGR, or grey (H, W); left as it is.
-        result: boxes, scores, labels and as the case may be masks, in pixels of `image`.
+        result: boxes, scores, labels and as the case may be masks, in pixels of `image`; a semantic or panoptic map
+            is painted beneath them.
         classes: the names of the labels; a label beyond them is shown by its number.
         score_thr: the lowest score that is drawn.
         palette: (R, G, B) of each class; by default distinct colours that depend on the label alone.
@@ -42,10 +43,12 @@ def draw(image: Picture, result: Result, classes: Sequence[str], score_thr: floa
     boxes, labels, scores = _numpy(result.boxes)[keep].astype(float), _numpy(result.labels)[keep], scores[keep]
     colors = [color_of(int(label), palette) for label in labels]
     big_first = np.argsort(-_areas(boxes), kind='stable')    # what is small stays visible on what is large
-    if result.masks is not None:
-        masks = _numpy(result.masks)[keep].astype(bool)
-        for i in big_first:
-            _paint_mask(canvas, masks[i], colors[i])
+    segments = result.sem_seg if result.panoptic is None else result.panoptic
+    if segments is not None:
+        paint_segments(canvas, _numpy(segments), len(classes), palette, panoptic=result.panoptic is not None)
+    if result.instance_masks is not None and result.panoptic is None:
+        masks = result.instance_masks.cpu()[torch.from_numpy(keep[big_first])]
+        paint_masks(canvas, masks, [colors[i] for i in big_first], max(1, line_width(canvas) // 2))
     picture = Image.fromarray(canvas[..., ::-1])
     pen = ImageDraw.Draw(picture, 'RGBA')
     width = line_width(canvas)
@@ -109,19 +112,6 @@ def _dashed_box(pen: ImageDraw.ImageDraw, box: NDArray[np.float64], width: int) 
         end = min(y + dash, y2)
         pen.rectangle((x1, y, min(x1 + width - 1, x2), end), fill=(255, 255, 255))
         pen.rectangle((max(x2 - width + 1, x1), y, x2, end), fill=(255, 255, 255))
-
-
-def _paint_mask(canvas: Picture, mask: NDArray[np.bool_], color: Color) -> None:
-    """Tint a mask and draw its outline, in place."""
-    pixels = np.ascontiguousarray(mask, np.uint8)
-    x, y, w, h = cv2.boundingRect(pixels)
-    if not w:
-        return
-    part, inside = canvas[y:y + h, x:x + w], mask[y:y + h, x:x + w]
-    bgr = np.array(color[::-1], np.float32)
-    part[inside] = (part[inside] * (1 - MASK_OPACITY) + bgr * MASK_OPACITY).astype(np.uint8)
-    outlines, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, outlines, -1, bgr.tolist(), max(1, line_width(canvas) // 2), cv2.LINE_AA)
 
 
 def _corners(box: NDArray[np.float64]) -> tuple[int, int, int, int]:

@@ -29,6 +29,10 @@ def test_detections_are_drawn_on_their_images_and_low_scores_are_not(tmp_path):
     row = dict(image_id=2, category_id=3, bbox=box, score=0.9)
     drawn = pictures([row, dict(row, image_id=1, score=0.2)], 'drawn')
     assert np.array_equal(bare[0], drawn[0])
+    mask = dict(size=[96, 96], counts=[96 * 30, 96 * 20, 96 * 46])    # the columns from 30 to 49
+    masked = pictures([dict(row, segmentation=mask)], 'masked')
+    tint = np.abs(masked[1].astype(int) - drawn[1]).max(axis=2)
+    assert (tint[30:50, 32:48] > 5).mean() > 0.9 and tint[64:, 55:].max() <= 20
     change = np.abs(bare[1].astype(int) - drawn[1]).max(axis=2)
     assert (change[59:61, 15:65].max(axis=0) > 20).mean() > 0.7    # the lower edge, at y = 20 + 40
     assert (change[25:55, 69:71].max(axis=1) > 20).mean() > 0.7    # the right edge, at x = 10 + 60

@@ -57,6 +57,38 @@ def test_a_mask_tints_its_own_pixels_only():
     assert tuple(picture[140, 110]) == (GREY,) * 3
 
 
+def test_masks_that_leave_the_picture_are_cut_and_empty_ones_drawn_as_boxes():
+    masks = torch.zeros(3, 500, 600, dtype=torch.bool)
+    masks[0, 200:500, 250:600] = masks[1, 400:450, 400:500] = True
+    rows = (250, 200, 600, 500, .9, 0), (400, 400, 500, 450, .9, 1), (10, 10, 40, 40, .9, 2)
+    picture = draw(canvas(), found(*rows, masks=masks), list('abc'))
+    tinted = 0.6 * GREY + 0.4 * np.array(color_of(0)[::-1])
+    assert np.abs(picture[212, 265] - tinted).max() <= 1 and tuple(picture[25, 25]) == (GREY,) * 3
+
+
+def test_a_mask_has_its_outline_in_its_full_colour_around_holes_too():
+    mask = torch.zeros(1, 240, 320, dtype=torch.bool)
+    mask[0, 50:200, 50:250] = True
+    mask[0, 100:150, 100:150] = False
+    picture = draw(canvas(), found((0, 0, 310, 230, .9, 0), masks=mask), ['a'])
+    bgr = np.array(color_of(0)[::-1])
+    assert np.abs(picture[120:130, 50] - bgr).max() < 40 and np.abs(picture[120:130, 99] - bgr).max() < 40
+    assert tuple(picture[125, 125]) == (GREY,) * 3
+
+
+def test_segments_are_painted_in_their_class_colours_and_nothing_where_there_is_none():
+    segments = torch.full((240, 320), 2)    # the number of classes: nothing is there
+    segments[:100, :100], segments[:100, 100:200], segments[:100, 200:300] = 0, 1 + 1000, 1 + 2000
+    panoptic = found().replace(panoptic=segments)
+    picture = draw(canvas(), panoptic, ['a', 'b']).astype(int)
+    mixed = 0.45 * GREY + 0.55 * np.array(color_of(0)[::-1])
+    assert np.abs(picture[50, 50] - mixed).max() <= 1
+    assert np.abs(picture[50, 150] - picture[50, 250]).max() > 5 and (picture[200] == GREY).all()
+    semantic = found().replace(sem_seg=(segments % 1000))
+    picture = draw(canvas(), semantic, ['a', 'b'])
+    assert tuple(picture[50, 150]) == tuple(picture[50, 250]) and (picture[200] == GREY).all()
+
+
 def test_what_is_small_is_drawn_over_what_is_large_whatever_their_scores():
     rows = (50, 50, 300, 220, .99, 0), (100, 150, 150, 220, .4, 1)    # they share a piece of the lower edge
     assert tuple(draw(canvas(), found(*rows), ['a', 'b'])[220, 125]) == color_of(1)[::-1]
