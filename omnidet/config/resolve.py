@@ -73,8 +73,8 @@ def find_in_zoo(name: str, beside: Path | None = None) -> Path:
     if wanted in zoo:
         return zoo[wanted]
     fitting = {k: p for k, p in zoo.items() if wanted and _fits(k, wanted) and '_base_/' not in k}
-    # `rtmdet_x` is the model rtmdet_x (_8xb32...), not a beginning of rtmdet_x_p6
-    whole = {k: p for k, p in fitting.items() if re.match(r'_\d+xb?\d+', k[k.index(wanted) + len(wanted):])}
+    # `rtmdet_x` is rtmdet_x with its batch (_8xb32) or schedule (_1x, _20e, _90k), not a beginning of rtmdet_x_p6
+    whole = {k: p for k, p in fitting.items() if re.match(r'_\d+(xb?\d+|[xke])', k[k.index(wanted) + len(wanted):])}
     for found in (fitting, whole):
         if len(found) == 1:
             return next(iter(found.values()))

@@ -1,5 +1,5 @@
-# 100 epochs of COCO's boxes (25 of four times the data) with large-scale jitter (arXiv:2012.07177): images at 0.1 to 2 times
-# 1024 x 1024, cut to that; for 8 x 8 images an iteration.
+# 100 epochs of COCO's boxes (25 of four times the data) with large-scale jitter (arXiv:2012.07177): images at 0.1 to
+# 2 times 1024 x 1024, cut to that; for 8 x 8 images an iteration.
 _base_ = [
     '../_base_/datasets/coco_detection.py',
     '../_base_/schedules/schedule_1x.py',

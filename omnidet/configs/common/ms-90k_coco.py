@@ -1,4 +1,5 @@
-# 90,000 iterations of COCO's boxes, the shorter side one of six from 640 to 800; images as Pillow decodes and resizes them.
+# 90,000 iterations of COCO's boxes, the shorter side one of six from 640 to 800; images as Pillow decodes and
+# resizes them.
 _base_ = [
     '../_base_/datasets/coco_detection.py',
     '../_base_/schedules/schedule_1x.py',

@@ -1,5 +1,5 @@
-# 270,000 iterations of COCO's boxes and masks with standard-scale jitter (arXiv:2012.07177): images at 0.8 to 1.25 times
-# 1024 x 1024, cut to that; for 32 x 2 images an iteration.
+# 270,000 iterations of COCO's boxes and masks with standard-scale jitter (arXiv:2012.07177): images at 0.8 to 1.25
+# times 1024 x 1024, cut to that; for 32 x 2 images an iteration.
 _base_ = [
     '../_base_/datasets/coco_instance.py',
     '../_base_/schedules/schedule_1x.py',

@@ -1,4 +1,5 @@
-# DeepFashion's clothes in the shop, boxes and masks: validated on the queries, tested on the gallery; images at 750 x 1101.
+# DeepFashion's clothes in the shop, boxes and masks: validated on the queries, tested on the gallery; images at 750
+# x 1101.
 _base_ = './coco_instance.py'
 
 dataset_type = 'DeepFashionDataset'

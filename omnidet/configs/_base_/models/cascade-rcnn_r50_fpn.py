@@ -1,4 +1,5 @@
-# Cascade R-CNN (arXiv:1712.00726): three stages, each fed with the boxes of the one before and trained on a stricter IoU.
+# Cascade R-CNN (arXiv:1712.00726): three stages, each fed with the boxes of the one before and trained on a stricter
+# IoU.
 _base_ = './faster-rcnn_r50_fpn.py'
 
 model = dict(

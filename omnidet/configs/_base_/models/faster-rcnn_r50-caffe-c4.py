@@ -1,4 +1,5 @@
-# Faster R-CNN on one map of stride 16: the backbone's last stage runs on each proposal, instead of a neck and two layers.
+# Faster R-CNN on one map of stride 16: the backbone's last stage runs on each proposal, instead of a neck and two
+# layers.
 _base_ = './faster-rcnn_r50_fpn.py'
 del _base_.model.neck
 del _base_.model.roi_head.bbox_head.fc_out_channels

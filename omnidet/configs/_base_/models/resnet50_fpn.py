@@ -1,4 +1,5 @@
-# The trunk that most of the zoo shares: ResNet-50 (arXiv:1512.03385), its stem and first stage frozen, and FPN (arXiv:1612.03144).
+# The trunk that most of the zoo shares: ResNet-50 (arXiv:1512.03385), its stem and first stage frozen, and FPN
+# (arXiv:1612.03144).
 model = dict(
     data_preprocessor=dict(
         type='DetDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,

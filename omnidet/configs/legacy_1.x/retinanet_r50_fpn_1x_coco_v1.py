@@ -1,0 +1,13 @@
+# As MMDetection 1.x and Detectron counted: a box from 0 to 9 is ten pixels wide, and anchors are rounded to that.
+_base_ = [
+    '../_base_/models/retinanet_r50_fpn.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/schedule_1x.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    bbox_head=dict(
+        anchor_generator=dict(type='LegacyAnchorGenerator', center_offset=0.5),
+        bbox_coder=dict(type='LegacyDeltaXYWHBBoxCoder'),
+        loss_bbox=dict(type='SmoothL1Loss', beta=0.11)))

@@ -1,0 +1,8 @@
+# From weights that MoCo v2 (arXiv:2003.04297) learned without labels; put its backbone into the file that checkpoint
+# names.
+_base_ = '../mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+
+model = dict(
+    backbone=dict(
+        frozen_stages=0, norm_cfg=dict(type='SyncBN'), norm_eval=False,
+        init_cfg=dict(checkpoint='./mocov2_r50_800ep_pretrain.pth')))
