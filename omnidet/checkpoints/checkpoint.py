@@ -6,7 +6,6 @@ The layout is MMEngine's: `state_dict`, `meta`, `optimizer`, `param_schedulers`,
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import pickle
 import tarfile
@@ -23,8 +22,6 @@ from torch import Tensor, nn
 from omnidet.checkpoints import unpickle
 from omnidet.errors import CheckpointError, TrainingError
 from omnidet.files import written_whole
-
-log = logging.getLogger('omnidet')
 
 State = Mapping[str, Tensor]
 LAYOUTS = ('state_dict', 'model', 'model_state_dict', 'module', 'params')
@@ -113,8 +110,8 @@ class LoadReport:
 def load_weights(model: nn.Module, state: State, source: str, strict: bool = False) -> LoadReport:
     """Copy the tensors of `state` into `model` where name and shape agree.
 
-    Prefixes that wrappers add (`module.`, `_orig_mod.`, `model.`) are taken off, and the `ema_*` names of
-    MMDetection 2.x are understood.
+    Prefixes that wrappers add (`module.`, `_orig_mod.`, `model.`) are taken off, and `backbone.` where `model` is
+    one; the `ema_*` names of MMDetection 2.x are understood.
 
     Args:
         model: changed in place.
@@ -147,56 +144,6 @@ def load_weights(model: nn.Module, state: State, source: str, strict: bool = Fal
         raise CheckpointError(str(report))
     model.load_state_dict(taken, strict=False)
     return report
-
-
-def load_pretrained(model: nn.Module, cfg: Mapping[str, Any], where: str = 'model') -> list[LoadReport]:
-    """Give each part the weights that its `init_cfg=dict(type='Pretrained', checkpoint=...)` names.
-
-    Args:
-        model: built from `cfg`; changed in place.
-        cfg: the config of the model; its parts are looked for under the same names in the model. An address is looked
-            for among torch's downloads; nothing is downloaded here.
-        where: what a message calls `cfg`.
-
-    Returns:
-        A report for each part that got weights. One whose weights have an address and are not on this machine keeps
-        its values, with a warning.
-
-    Raises:
-        CheckpointError: a file that is not there; the message says how to go on without it.
-    """
-    reports: list[LoadReport] = []
-    init = cfg.get('init_cfg')
-    for one in init if isinstance(init, (list, tuple)) else [init]:
-        if isinstance(one, Mapping) and one.get('type') == 'Pretrained':
-            report = _load_part(model, one, f'{where}.init_cfg')
-            reports += [] if report is None else [report]
-    for key, value in cfg.items():
-        part = getattr(model, key, None)
-        if isinstance(value, Mapping) and isinstance(part, nn.Module):
-            reports += load_pretrained(part, value, f'{where}.{key}')
-    return reports
-
-
-def _load_part(part: nn.Module, init: Mapping[str, Any], where: str) -> LoadReport | None:
-    source, prefix = str(init.get('checkpoint')), init.get('prefix') or ''
-    is_url = '://' in source
-    path = Path(torch.hub.get_dir(), 'checkpoints', Path(source).name) if is_url else Path(source).expanduser()
-    if is_url and not path.is_file():
-        log.warning('%s: %s is not on this machine, so this part begins with random weights. To begin with those, put '
-                    'the file into %s, or name one with --cfg-options %s.checkpoint=FILE. %s=None says that random '
-                    'weights are meant.', where, source, path.parent, where, where)
-        return None
-    if not path.is_file():
-        raise CheckpointError(f'{where}: {path} is not there. Name another file '
-                              f'(--cfg-options {where}.checkpoint=FILE), or train from scratch ({where}=None)')
-    state = load_checkpoint(path)['state_dict']
-    if prefix:
-        prefix = prefix.rstrip('.') + '.'
-        state = {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
-        if not state:
-            raise CheckpointError(f'{where}: {source} has no names that begin with {prefix!r}')
-    return load_weights(part, state, source)
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -291,7 +238,7 @@ def _renamed(state: State, own: State) -> State:
     def strip(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in state.items()}
 
-    options = [state, *(strip(p) for p in ('module.', '_orig_mod.', 'model.', 'ema_model.module.'))]
+    options = [state, *(strip(p) for p in ('module.', '_orig_mod.', 'model.', 'ema_model.module.', 'backbone.'))]
     best = max(options, key=lambda s: sum(k in own for k in s))
     # MMDetection 2.x keeps a second set of weights beside the averaged ones, named like `ema_backbone_conv1_weight`
     flat = {f'ema_{k.replace(".", "_")}': k for k in own}

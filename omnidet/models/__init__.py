@@ -19,8 +19,9 @@ def build_model(cfg: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
 
     Args:
         cfg: a config with a `model`, or that part itself; never changed.
-        pretrained: read the weights that `init_cfg` names; without it nothing is read. A part whose weights have an
-            address and are not on this machine keeps its initial values, with a warning.
+        pretrained: read the weights that `init_cfg` and `pretrained` name, downloading what is not on this machine;
+            without it nothing is read. A part whose weights lie on a host that cannot be reached keeps its initial
+            values, with a warning.
 
     Returns:
         The model in training mode, with `extract_feat`, `loss` and `predict`.

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from omnidet.checkpoints import LoadReport, load_checkpoint, load_pretrained, load_weights, save_checkpoint, unpickle
+from omnidet.checkpoints import LoadReport, load_checkpoint, load_weights, save_checkpoint, unpickle
 from omnidet.errors import CheckpointError, TrainingError
 
 FORMATS = [{}, {'_use_new_zipfile_serialization': False}]
@@ -254,23 +254,3 @@ def test_a_really_full_disk_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, 'written_whole', on_full_disk)
     with pytest.raises(TrainingError, match='disk is full'):
         save_checkpoint(tmp_path / 'a.pth', {'state_dict': {'w': torch.ones(100000)}})
-
-
-def test_pretrained_parts_are_read_from_local_files(tmp_path):
-    source, target = Net(), Net()
-    torch.save({'state_dict': {f'backbone.{k}': v for k, v in source.stem.state_dict().items()}}, tmp_path / 'a.pth')
-    cfg = {'stem': {'init_cfg': {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), 'prefix': 'backbone.'}}}
-    reports = load_pretrained(target, cfg)
-    assert len(reports) == 1 and torch.equal(target.stem.weight, source.stem.weight)
-    cfg['stem']['init_cfg']['checkpoint'] = str(tmp_path / 'b.pth')
-    with pytest.raises(CheckpointError, match=r'model\.stem\.init_cfg=None'):
-        load_pretrained(target, cfg)
-
-
-def test_a_part_whose_weights_have_an_address_begins_anew_with_a_warning(caplog):
-    net = Net()
-    before = net.stem.weight.clone()
-    cfg = {'stem': {'init_cfg': {'type': 'Pretrained', 'checkpoint': 'https://example.com/never-there-1b2c.pth'}}}
-    assert load_pretrained(net, cfg) == []
-    assert torch.equal(net.stem.weight, before)
-    assert 'random weights' in caplog.text and 'model.stem.init_cfg.checkpoint=FILE' in caplog.text

@@ -111,6 +111,14 @@ class MobileNetV2(nn.Module):
         initialize(self, init_cfg, default=DEFAULT_INIT)
         freeze(self._frozen())
 
+    def convert_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`state` with this class's names, where it has torchvision's; both have the same layers in the same order."""
+        if 'features.0.0.weight' not in state:
+            return dict(state)
+        theirs, mine = ([k for k in names if not k.endswith('num_batches_tracked')]
+                        for names in (filter(lambda k: k.startswith('features.'), state), self.state_dict()))
+        return {k: state[name] for k, name in zip(mine, theirs, strict=True)}
+
     def _frozen(self) -> list[nn.Module]:
         return [getattr(self, name) for name in ['conv1', *self.layers[:7]][:self.frozen_stages + 1]]
 
