@@ -43,7 +43,7 @@ class EncoderLayer(nn.Module):
                  norm_cfg: Cfg = LAYER_NORM) -> None:
         super().__init__()
         self.self_attn = build_attention(deformable, self_attn_cfg)
-        self.ffn = _build(FFN, ffn_cfg)
+        self.ffn = build_part(FFN, ffn_cfg)
         self.norms = _norms(norm_cfg, ffn_cfg, 2)
 
     def forward(self, x: Tensor, pos: Tensor | None, padding: Tensor | None, **where: Any) -> Tensor:
@@ -75,7 +75,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.self_attn = build_attention(False, self_attn_cfg)
         self.cross_attn = build_attention(deformable, cross_attn_cfg)
-        self.ffn = _build(FFN, ffn_cfg)
+        self.ffn = build_part(FFN, ffn_cfg)
         self.norms = _norms(norm_cfg, ffn_cfg, 3)
 
     def forward(self, query: Tensor, query_pos: Tensor | None, memory: Tensor, padding: Tensor | None,
@@ -109,7 +109,7 @@ class Encoder(nn.Module):
                  init_cfg: Cfg | Sequence[Cfg] | None = None, deformable: bool = False) -> None:
         super().__init__()
         self.num_cp = num_cp
-        self.layers = nn.ModuleList(_build(EncoderLayer, layer_cfg, deformable=deformable) for _ in range(num_layers))
+        self.layers = nn.ModuleList(build_part(EncoderLayer, layer_cfg, deformable=deformable) for _ in range(num_layers))
         self.embed_dims = self.layers[0].ffn.embed_dims
         xavier_(self)
         initialize(self, init_cfg)
@@ -141,7 +141,7 @@ class DetrDecoder(nn.Module):
                  return_intermediate: bool = True, init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
         super().__init__()
         self.return_intermediate = return_intermediate
-        self.layers = nn.ModuleList(_build(DecoderLayer, layer_cfg, deformable=False) for _ in range(num_layers))
+        self.layers = nn.ModuleList(build_part(DecoderLayer, layer_cfg, deformable=False) for _ in range(num_layers))
         self.embed_dims = self.layers[0].ffn.embed_dims
         self.post_norm = build_norm(post_norm_cfg, self.embed_dims)[1]
         xavier_(self)
@@ -160,8 +160,8 @@ class DetrDecoder(nn.Module):
 def build_attention(deformable: bool, cfg: Cfg | None) -> nn.Module:
     """`MultiScaleDeformableAttention` or `MultiheadAttention`, with the arguments that `cfg` has."""
     if deformable:
-        return _build(MultiScaleDeformableAttention, DEFORMABLE if cfg is None else cfg)
-    return _build(MultiheadAttention, ATTENTION if cfg is None else cfg)
+        return build_part(MultiScaleDeformableAttention, DEFORMABLE if cfg is None else cfg)
+    return build_part(MultiheadAttention, ATTENTION if cfg is None else cfg)
 
 
 def xavier_(module: nn.Module) -> None:
@@ -174,7 +174,8 @@ def xavier_(module: nn.Module) -> None:
             m.reset_parameters()
 
 
-def _build(cls: type[nn.Module], cfg: Cfg, **more: Any) -> nn.Module:
+def build_part(cls: type[nn.Module], cfg: Cfg, **more: Any) -> nn.Module:
+    """`cls` with the arguments that `cfg` has, which are held against its signature, and `more`."""
     kwargs = {**{k: v for k, v in cfg.items() if k != 'type'}, **more}
     check_arguments(cls, kwargs)
     return cls(**kwargs)

@@ -27,3 +27,20 @@ def inverse_sigmoid(p: Tensor, eps: float = 1e-5) -> Tensor:
     """The logit of `p` (...,), with p and 1 - p held above `eps`."""
     p = p.clamp(0, 1)
     return (p.clamp(min=eps) / (1 - p).clamp(min=eps)).log()
+
+
+def shift_boxes(boxes: Tensor, deltas: Tensor, eps: float = 1e-5) -> Tensor:
+    """Boxes moved and resized before the sigmoid (arXiv:2010.04159, appendix A.4).
+
+    Args:
+        boxes: (..., 4) cxcywh in 0..1, or (..., 2) centres, whose sizes then come from `deltas` alone.
+        deltas: (..., 4), what is added to the boxes' logits.
+        eps: see `inverse_sigmoid`.
+
+    Returns:
+        (..., 4) cxcywh in 0..1.
+    """
+    base = inverse_sigmoid(boxes, eps)
+    if base.shape[-1] == 2:
+        base = torch.cat([base, torch.zeros_like(base)], -1)
+    return (deltas + base).sigmoid()

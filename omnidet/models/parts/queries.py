@@ -5,6 +5,7 @@ Letters: B images, Q queries, G objects (padded), K classes, P points of a mask.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -65,3 +66,35 @@ def query_targets(targets: Targets) -> QueryTargets:
     """The labels and boxes of a batch in parts of each image's size."""
     scale = image_scale(targets.sizes)
     return QueryTargets(targets.labels, targets.valid, xyxy_to_cxcywh(targets.boxes.float() / scale), scale)
+
+
+class Denoising(NamedTuple):
+    """Queries made from noisy objects, which stand before the others in training (arXiv:2203.01305).
+
+    Attributes:
+        queries: (B, Q, C), the embedded noisy labels; 0 for a padded object.
+        boxes: (B, Q, 4), logits of the noisy cxcywh; 0 for a padded object.
+        attn_mask: (Q + N, Q + N) bool, True where one of the Q and N others may not look at another.
+        assignment: (B, Q), which object each is to find; ignored where no image has such an object.
+    """
+
+    queries: Tensor
+    boxes: Tensor
+    attn_mask: Tensor
+    assignment: Assignment
+
+
+class QueryStates(NamedTuple):
+    """What a transformer hands to a query head.
+
+    Attributes:
+        hidden: (B, Q, C) after each decoder layer.
+        references: (B, Q, 2 or 4) in 0..1, what each layer's boxes are regressed from; None where from nothing.
+        proposals: what the encoder predicts; None where it does not.
+        denoising: where the first of the Q queries are noisy objects.
+    """
+
+    hidden: Sequence[Tensor]
+    references: Sequence[Tensor] | None = None
+    proposals: QueryPredictions | None = None
+    denoising: Denoising | None = None

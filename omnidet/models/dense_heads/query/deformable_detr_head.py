@@ -1,4 +1,4 @@
-"""Deformable DETR's head."""
+"""The heads of Deformable DETR and DINO."""
 
 from __future__ import annotations
 
@@ -47,7 +47,20 @@ class DeformableDETRHead(QueryHead):
         initialize(self, init_cfg)
 
     def forward(self, states: QueryStates, index: int) -> QueryPredictions:
-        return predict_at_references(self.cls_branches, self.reg_branches, states, index)
+        index = index % len(states.hidden)
+        x = states.hidden[index]
+        boxes = shift_boxes(states.references[index], self.reg_branches[index](x))
+        return QueryPredictions(self.cls_branches[index](x), boxes)
+
+
+@DENSE_HEADS.register
+class DINOHead(DeformableDETRHead):
+    """As `DeformableDETRHead`, with an encoder that tells the classes apart (arXiv:2203.03605).
+
+    Parameters and arguments: those of `DeformableDETRHead`.
+    """
+
+    class_agnostic_proposals = False
 
 
 def prediction_layers(embed_dims: int, cls_channels: int, num_reg_fcs: int, count: int, share: bool, as_two_stage: bool
@@ -66,11 +79,3 @@ def prediction_layers(embed_dims: int, cls_channels: int, num_reg_fcs: int, coun
     if not as_two_stage:    # the first boxes come from points: small ones
         nn.init.constant_(reg_branches[0][-1].bias[2:], -2.0)
     return cls_branches, reg_branches
-
-
-def predict_at_references(cls_branches: nn.ModuleList, reg_branches: nn.ModuleList, states: QueryStates, index: int
-                          ) -> QueryPredictions:
-    """What decoder layer `index` predicts, boxes relative to the references."""
-    index = index % len(states.hidden)
-    x = states.hidden[index]
-    return QueryPredictions(cls_branches[index](x), shift_boxes(states.references[index], reg_branches[index](x)))
