@@ -201,6 +201,7 @@ LINEAR_LAYERS = Registry('linear layer', 'omnidet.nn')
 NORM_LAYERS = Registry('norm layer', 'omnidet.nn')
 ACTIVATIONS = Registry('activation', 'omnidet.nn')
 PLUGINS = Registry('plugin', 'omnidet.nn')
+ROI_LAYERS = Registry('RoI layer', 'omnidet.nn')
 UPSAMPLE_LAYERS = Registry('upsampling layer', 'omnidet.nn')
 POSITIONAL_ENCODINGS = Registry('positional encoding', 'omnidet.nn')
 
@@ -212,7 +213,7 @@ TASK_UTILS = RegistryGroup(PRIORS, CODERS, ASSIGNERS, SAMPLERS, IOU_CALCULATORS,
 KINDS: tuple[Registry, ...] = (
     *MODELS.registries, *TASK_UTILS.registries, DATASETS, TRANSFORMS, DATA_SAMPLERS, METRICS, HOOKS,
     LOOPS, OPTIMIZERS, OPTIM_WRAPPERS, PARAM_SCHEDULERS, VISUALIZERS, CONV_LAYERS, LINEAR_LAYERS, NORM_LAYERS,
-    ACTIVATIONS, UPSAMPLE_LAYERS)
+    ACTIVATIONS, UPSAMPLE_LAYERS, ROI_LAYERS)
 
 
 def find_anywhere(name: str, kinds: Iterable[Registry] = KINDS) -> Callable[..., Any] | None:
