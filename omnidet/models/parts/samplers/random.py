@@ -99,7 +99,7 @@ class IoUBalancedNegSampler(RandomSampler):
 
     def _evenly(self, balanced: Tensor, overlap: Tensor, count: Tensor) -> Tensor:
         """(B, N) bool: an equal share of `count` (B,) from every bin."""
-        if self.num_bins < 2:
+        if self.num_bins < 2 or overlap.shape[1] == 0:
             return torch.zeros_like(balanced)
         floor = max(self.floor_thr, 0)
         width = (overlap.masked_fill(~balanced, floor).amax(1, keepdim=True) - floor) / self.num_bins
