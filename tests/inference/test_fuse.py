@@ -9,6 +9,7 @@ from torch import nn
 from omnidet import build_model, load_config
 from omnidet.inference import fuse_conv_bn
 from omnidet.nn import ConvModule
+from omnidet.registry import BACKBONES
 
 
 def unsettle(model):
@@ -41,6 +42,7 @@ class WeightStandardised(nn.Conv2d):
     (ConvModule(3, 3, 3, norm_cfg=dict(type='BN'), order=('conv', 'act', 'norm')), 1),
     (nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)), 1),
     (nn.Sequential(WeightStandardised(3, 4, 1), nn.BatchNorm2d(4)), 1),
+    (ConvModule(3, 4, 3, norm_cfg=dict(type='BN'), with_spectral_norm=True), 1),
 ])
 @torch.no_grad()
 def test_outputs_stay_the_same_and_only_sure_pairs_are_fused(model, left):
@@ -53,6 +55,22 @@ def test_outputs_stay_the_same_and_only_sure_pairs_are_fused(model, left):
 
 def unsettle_where_tracked(model):
     return unsettle(model) if all(m.running_mean is not None for m in norms(model)) else model.eval()
+
+
+@pytest.mark.parametrize(('options', 'left'), [
+    ({'depth': 18}, 0), ({'depth': 50}, 0), ({'depth': 50, 'deep_stem': True, 'avg_down': True}, 0),
+    ({'depth': 50, 'style': 'caffe', 'plugins': [{'cfg': {'type': 'ContextBlock', 'ratio': 0.5},
+                                                  'position': 'after_conv3'}]}, 0),
+    ({'depth': 50, 'dcn': {'type': 'DCNv2'}, 'stage_with_dcn': (False, False, False, True)}, 3),
+    ({'depth': 18, 'conv_cfg': {'type': 'ConvWS'}}, 20)])    # what is not a plain convolution keeps its norm
+@torch.no_grad()
+def test_residual_networks_give_the_same(options, left):
+    model = unsettle(BACKBONES.build({'type': 'ResNet', 'base_channels': 8, **options}))
+    x = torch.randn(2, 3, 40, 56)
+    fused = fuse_conv_bn(model)
+    for got, want in zip(fused(x), model(x), strict=True):
+        torch.testing.assert_close(got / want.abs().max(), want / want.abs().max(), rtol=1e-4, atol=1e-4)
+    assert len(norms(fused)) == left
 
 
 @torch.no_grad()
