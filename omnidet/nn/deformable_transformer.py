@@ -16,7 +16,6 @@ from omnidet.nn.ffn import MLP
 from omnidet.nn.initialize import initialize
 from omnidet.nn.positional_encoding import encode_coordinates
 from omnidet.nn.transformer import DecoderLayer, build_part, xavier_
-from omnidet.ops.ms_deform_attn import Shapes
 from omnidet.ops.relative_boxes import shift_boxes
 
 Cfg = Mapping[str, Any]

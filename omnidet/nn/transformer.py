@@ -109,7 +109,8 @@ class Encoder(nn.Module):
                  init_cfg: Cfg | Sequence[Cfg] | None = None, deformable: bool = False) -> None:
         super().__init__()
         self.num_cp = num_cp
-        self.layers = nn.ModuleList(build_part(EncoderLayer, layer_cfg, deformable=deformable) for _ in range(num_layers))
+        self.layers = nn.ModuleList(
+            build_part(EncoderLayer, layer_cfg, deformable=deformable) for _ in range(num_layers))
         self.embed_dims = self.layers[0].ffn.embed_dims
         xavier_(self)
         initialize(self, init_cfg)

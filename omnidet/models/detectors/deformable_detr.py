@@ -55,7 +55,7 @@ class DeformableDETR(QueryDetector):
                  test_cfg: Cfg | None = None, data_preprocessor: Cfg | None = None,
                  init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
         if as_two_stage and not with_box_refine:
-            raise ConfigError('DeformableDETR: as_two_stage needs with_box_refine, whose layers predict for the encoder')
+            raise ConfigError('DeformableDETR: as_two_stage needs with_box_refine: the encoder has layers of its own')
         head = {'share_pred_layer': not with_box_refine, 'as_two_stage': as_two_stage,
                 'num_pred_layer': decoder['num_layers'] + as_two_stage, **bbox_head}
         super().__init__(backbone, head, neck, train_cfg, test_cfg, data_preprocessor, init_cfg)
