@@ -202,7 +202,7 @@ def test_a_web_page_is_no_file(server):
 @pytest.mark.parametrize('to', ['file:///etc/hostname', 'ftp://example.com/net.pth'])
 def test_a_server_cannot_send_on_to_other_places(server, to):
     server.redirect = to
-    with pytest.raises(CheckpointError, match='sends on to|not allowed'):
+    with pytest.raises(CheckpointError, match=r'sends on to|not allowed'):
         fetch(f'{server.url}/net.pth')
     assert len(server.asked) == 1
 
@@ -291,7 +291,8 @@ def test_a_mirror_without_the_file_is_passed_over(server, monkeypatch):
 
 @pytest.mark.parametrize('name, found', [
     ('resnet50-0676ba61.pth', '0676ba61'), ('swav-ABCDEF01.pth', ''), ('net-20211228.pth', ''),
-    ('net_0676ba61.pth', ''), ('a_20200130-047c8118.pth', '047c8118'), ('net-0676ba6.pth', ''), ('net-11ad3fa6.pth.tar', '11ad3fa6')])
+    ('net_0676ba61.pth', ''), ('a_20200130-047c8118.pth', '047c8118'),
+    ('net-0676ba6.pth', ''), ('net-11ad3fa6.pth.tar', '11ad3fa6')])
 def test_a_hash_is_told_from_a_date(name, found):
     assert expected_hash(name) == found
 
@@ -467,6 +468,38 @@ def test_nothing_of_torchvisions_resnet_is_lost(tmp_path, monkeypatch, depth):
         for layer, out in zip((None, theirs.layer2, theirs.layer3, theirs.layer4), mine(x)):
             last = last if layer is None else layer(last)
             torch.testing.assert_close(out, last)
+
+
+def test_timms_own_weights_are_asked_of_timm(tmp_path, monkeypatch, caplog):
+    timm = pytest.importorskip('timm')
+    cfg = {'type': 'TIMMBackbone', 'model_name': 'resnet10t', 'features_only': True, 'pretrained': True,
+           'out_indices': (1, 2)}
+    net = BACKBONES.build(cfg)
+    make, asked = timm.create_model, []
+
+    def create_model(name: str, pretrained: bool = False, **options: object) -> nn.Module:
+        model = make(name, **options)
+        asked.append((name, pretrained))
+        if pretrained:
+            model.load_state_dict(filled(model, 2))
+        return model
+    monkeypatch.setattr(timm, 'create_model', create_model)
+    report, = load_pretrained(net, cfg)
+    assert report.complete and not report.unexpected and asked == [('resnet10t', True)]
+    assert all((p == 2).all() for p in net.parameters())
+
+    def fail(error: Exception) -> object:
+        def create_model(*args: object, **options: object) -> nn.Module:
+            raise error
+        return create_model
+    monkeypatch.setattr(timm, 'create_model', fail(ConnectionError('no route')))
+    assert load_pretrained(net, cfg) == [] and 'random weights' in caplog.text
+    monkeypatch.setattr(timm, 'create_model', fail(RuntimeError('no pretrained weights exist')))
+    with pytest.raises(CheckpointError, match='timm://resnet10t: no pretrained weights exist'):
+        load_pretrained(net, cfg)
+    torch.save(filled(net.timm_model, 6), tmp_path / 'a.pth')    # a file in timm's names
+    assert load_pretrained(net, {'checkpoint_path': str(tmp_path / 'a.pth')})[0].complete
+    assert all((p == 6).all() for p in net.parameters())
 
 
 def test_the_report_of_a_part_is_logged(tmp_path, caplog):
