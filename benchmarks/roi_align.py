@@ -29,6 +29,7 @@ from omnidet.files import written_whole  # noqa: E402
 from omnidet.ops.roi_align import roi_align  # noqa: E402
 
 Call = Callable[..., Tensor]
+DIRECTIONS = ('forward', 'backward')
 
 
 def main() -> None:
@@ -70,38 +71,40 @@ def pyramid() -> list[tuple[Tensor, Tensor, float]]:
 
 def measure(name: str, levels: list[tuple[Tensor, Tensor, float]], ratio: int, pairs: int) -> dict[str, Any]:
     """Seconds of both sides and the median ratio of the pairs; the values are compared on the way."""
-    seconds: dict[str, list[list[float]]] = {'forward': [], 'backward': []}
+    seconds: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    worst = 0.0
     for i in range(pairs + 1):
-        ours, theirs = step(roi_align, levels, ratio), step(torchvision.ops.roi_align, levels, ratio)
+        ours, mine = step(roi_align, levels, ratio)
+        theirs, others = step(torchvision.ops.roi_align, levels, ratio)
         if i == 0:
-            worst = max(float((a - b).abs().max()) for a, b in zip(ours[2], theirs[2], strict=True))
+            worst = max(float((a - b).abs().max()) for a, b in zip(mine, others, strict=True))
         else:
-            for k, direction in enumerate(seconds):
-                seconds[direction].append([ours[k], theirs[k]])
+            seconds.append((ours, theirs))
     out: dict[str, Any] = dict(load=name, worst_difference=worst)
-    for direction, values in seconds.items():
-        ours, theirs = ([v[k] for v in values] for k in (0, 1))
-        out[direction] = dict(ours=statistics.median(ours), theirs=statistics.median(theirs),
-                              times_faster=statistics.median(t / o for o, t in values))
+    for k, direction in enumerate(DIRECTIONS):
+        out[direction] = dict(ours=statistics.median(o[k] for o, _ in seconds),
+                              theirs=statistics.median(t[k] for _, t in seconds),
+                              times_faster=statistics.median(t[k] / o[k] for o, t in seconds))
     return out
 
 
-def step(call: Call, levels: list[tuple[Tensor, Tensor, float]], ratio: int) -> tuple[float, float, list[Tensor]]:
-    """Seconds of the forward and of the backward pass, and the values of both."""
+def step(call: Call, levels: list[tuple[Tensor, Tensor, float]],
+         ratio: int) -> tuple[tuple[float, float], list[Tensor]]:
+    """Seconds of the forward and of the backward pass, and the values; the gradients are compared by the tests."""
     leaves = [feat.detach().requires_grad_() for feat, _, _ in levels]
     start = time.perf_counter()
     outs = [call(leaf, rois, (7, 7), scale, ratio, True)
             for leaf, (_, rois, scale) in zip(leaves, levels, strict=True)]
     forward = time.perf_counter()
     torch.autograd.backward(outs, [torch.ones_like(o) for o in outs])
-    return forward - start, time.perf_counter() - forward, [o.detach() for o in outs]
+    return (forward - start, time.perf_counter() - forward), [o.detach() for o in outs]
 
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:
     lines = ['| 1,000 boxes, 256 channels, 7 x 7 bins, fp32 | | OmniDet, ms | torchvision, ms | times faster |',
              '|---|---|---|---|---|']
     for row in rows:
-        for direction in ('forward', 'backward'):
+        for direction in DIRECTIONS:
             v = row[direction]
             lines.append(f'| {row["load"]} | {direction} | {1000 * v["ours"]:.0f} | {1000 * v["theirs"]:.0f} | '
                          f'{v["times_faster"]:.1f} |')

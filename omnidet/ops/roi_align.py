@@ -46,7 +46,7 @@ def roi_align(feat: Tensor, rois: Tensor, output_size: int | tuple[int, int], sp
         raise ValueError(f"roi_align: pool_mode={pool_mode!r} is not one of 'avg', 'max'")
     h, w = (output_size, output_size) if isinstance(output_size, int) else output_size
     exact = torch.promote_types(feat.dtype, torch.float32)
-    if pool_mode == 'max':
+    if pool_mode == 'max' and len(rois) and not feat.is_meta:
         out = _max_align(feat.to(exact), rois.to(exact), h, w, spatial_scale, sampling_ratio, aligned)
     elif feat.device.type in ('cpu', 'meta'):
         out = torch.ops.omnidet.roi_align(feat.to(exact), rois.to(exact), h, w, spatial_scale, sampling_ratio, aligned)
@@ -129,7 +129,7 @@ def _max_align(feat: Tensor, rois: Tensor, h: int, w: int, scale: float, samplin
     (x_start, width), (y_start, height) = spans(rois, scale, aligned)
     y, y_valid, _ = axis_samples(y_start, height, h, H, sampling_ratio)
     x, x_valid, _ = axis_samples(x_start, width, w, W, sampling_ratio)
-    some = max(1, CHUNK // max(1, y[0].numel() * x[0].numel() * C)) if len(rois) else 1
+    some = max(1, CHUNK // max(1, y[0].numel() * x[0].numel() * C))    # regions at a time
 
     def of(s: slice) -> Tensor:    # (m, h, w, C)
         values = _bilinear(rows, rois[s, 0].long(), y[s], x[s], H, W)
@@ -139,7 +139,7 @@ def _max_align(feat: Tensor, rois: Tensor, h: int, w: int, scale: float, samplin
 
     # each chunk is computed again in the backward pass: kept, the samples would take far more memory than the output
     parts = [checkpoint(of, slice(i, i + some), use_reentrant=False) for i in range(0, len(rois), some)]
-    return torch.cat([feat.new_zeros(0, h, w, C), *parts]).permute(0, 3, 1, 2)
+    return torch.cat(parts).permute(0, 3, 1, 2)
 
 
 def _bilinear(rows: Tensor, image: Tensor, y: Tensor, x: Tensor, H: int, W: int) -> Tensor:
