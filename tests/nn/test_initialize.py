@@ -99,7 +99,8 @@ def test_layers_are_named_by_their_class_or_one_it_inherits_from(layer, reached)
 
 @pytest.mark.parametrize('override, fc', [
     ({'name': 'fc', 'type': 'Constant', 'val': 3, 'bias': 4}, (3, 4)),
-    ({'name': 'fc', 'type': 'Constant', 'val': 3}, (3, 0)), ({'name': 'fc'}, (1, 2)), ({'name': 'fc', 'val': 5}, (5, 2)),
+    ({'name': 'fc', 'type': 'Constant', 'val': 3}, (3, 0)),
+    ({'name': 'fc'}, (1, 2)), ({'name': 'fc', 'val': 5}, (5, 2)),
     ([{'name': 'norm', 'val': 8}, {'name': 'fc', 'val': 6, 'bias': 7}], (6, 7))])
 def test_an_override_treats_one_child_in_another_way(override, fc):
     head = Head()
