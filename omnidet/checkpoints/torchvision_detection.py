@@ -1,7 +1,7 @@
 """Weights of torchvision's Faster and Mask R-CNN with ResNet-FPN, under our names.
 
-The configs `torchvision/faster-rcnn_r50_fpn_coco` and `torchvision/mask-rcnn_r50_fpn_coco` describe the models that they
-fit, with torchvision's anchors, RoIAlign and thresholds: boxes, scores and labels are then torchvision's.
+The configs `torchvision/faster-rcnn_r50_fpn_coco` and `torchvision/mask-rcnn_r50_fpn_coco` describe the models that
+they fit, with torchvision's anchors, RoIAlign and thresholds: boxes, scores and labels are then torchvision's.
 """
 
 from __future__ import annotations
@@ -87,9 +87,8 @@ def _reorder(state: dict[str, Tensor], classes: Sequence[int] | None) -> None:
         raise CheckpointError('the weights lack roi_heads.box_predictor.cls_score.weight; they are no whole detector')
     total = len(state[head])
     kept = list(range(1, total)) if classes is None else list(classes)
-    if any(not 0 < c < total for c in kept):
-        raise CheckpointError(f'classes {sorted(c for c in kept if not 0 < c < total)} are not among the weights\', which '
-                              f'are 1 to {total - 1}')
+    if outside := sorted({c for c in kept if not 0 < c < total}):
+        raise CheckpointError(f'the weights have no classes {outside}, but 1 to {total - 1}')
     foreground = torch.tensor(kept)
     for suffix in ('weight', 'bias'):
         for name, rows in (('bbox_head.fc_cls', torch.cat([foreground, torch.zeros(1, dtype=torch.long)])),

@@ -25,7 +25,8 @@ class TorchvisionAnchorGenerator:
         ratios: height over width of the anchors.
     """
 
-    def __init__(self, strides: Sequence[int], sizes: Sequence[float], ratios: Sequence[float] = (0.5, 1.0, 2.0)) -> None:
+    def __init__(self, strides: Sequence[int], sizes: Sequence[float],
+                 ratios: Sequence[float] = (0.5, 1.0, 2.0)) -> None:
         self.strides = [(s, s) for s in strides]
         root = torch.tensor(list(ratios), device='cpu').float().sqrt()
         halves = torch.stack([1 / root, root], -1) / 2    # (A, 2) as (w, h)

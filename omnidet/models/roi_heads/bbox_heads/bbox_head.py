@@ -137,7 +137,7 @@ class RoIBoxHead(nn.Module):
         if self.reg_class_agnostic:
             return reg if rows is None else reg[rows]
         rows = torch.arange(len(reg), device=reg.device) if rows is None else rows
-        return reg.view(len(reg), self.num_classes, -1)[rows, labels.clamp(max=self.num_classes - 1)]
+        return reg.view(-1, self.num_classes, self.coder.encode_size)[rows, labels.clamp(max=self.num_classes - 1)]
 
 
 def _priors(boxes: Tensor) -> Priors:
