@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from omnidet.checkpoints import unpickle
+from omnidet.checkpoints.sources import locate
 from omnidet.errors import CheckpointError, TrainingError
 from omnidet.files import written_whole
 
@@ -32,7 +33,7 @@ def load_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     """Read a checkpoint on the CPU.
 
     Args:
-        path: a torch file of any age, or a `.safetensors` file.
+        path: a torch file of any age, or a `.safetensors` file; or an address or name that `locate` knows.
         trust: let the file run code (a pickle of unknown classes); only for files whose author you trust.
 
     Returns:
@@ -41,7 +42,7 @@ def load_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, damaged, no checkpoint, or would run code.
     """
-    path = Path(path)
+    path = locate(path)
     head = _first_bytes(path)
     if path.suffix == '.safetensors':
         content: Any = _read_safetensors(path)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from torch import Tensor, nn
 
 from omnidet.checkpoints.checkpoint import LoadReport, load_checkpoint, load_weights
-from omnidet.checkpoints.download import UnreachableError, fetch
-from omnidet.checkpoints.sources import address_of, scheme_of
+from omnidet.checkpoints.download import UnreachableError
+from omnidet.checkpoints.sources import locate, scheme_of
 from omnidet.errors import CheckpointError
 
 log = logging.getLogger('omnidet')
@@ -99,16 +96,12 @@ def _load(part: nn.Module, source: str, prefix: str, where: str) -> LoadReport |
 
 
 def _read(part: nn.Module, source: str, where: str) -> Mapping[str, Tensor]:
-    scheme = scheme_of(source)
-    if scheme == 'timm':
+    if scheme_of(source) == 'timm':
         return _read_timm(part, source)
-    if scheme in ('', 'file'):
-        path = Path(source if not scheme else url2pathname(urlsplit(source).path)).expanduser()
-        if not path.is_file():
-            raise CheckpointError(f'{where}: {path} is not there. Name another file (--cfg-options {where}=FILE), or '
-                                  f'train from scratch ({where.rpartition(".checkpoint")[0] or where}=None)')
-    else:
-        path = fetch(address_of(source))
+    path = locate(source)
+    if not path.is_file():
+        raise CheckpointError(f'{where}: {path} is not there. Name another file (--cfg-options {where}=FILE), or '
+                              f'train from scratch ({where.rpartition(".checkpoint")[0] or where}=None)')
     return load_checkpoint(path)['state_dict']
 
 

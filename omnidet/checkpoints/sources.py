@@ -1,7 +1,12 @@
-"""The names that configs give to published weights, and the addresses behind them."""
+"""The names that configs give to published weights, the addresses behind them, and the files in the end."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from omnidet.checkpoints.download import fetch
 from omnidet.errors import CheckpointError, did_you_mean
 
 OPENMMLAB_HOST = 'https://download.openmmlab.com/'
@@ -82,6 +87,29 @@ def scheme_of(source: str) -> str:
         raise CheckpointError(f'{source}: {scheme!r} is no place to read weights from; allowed are a path and '
                               f'{", ".join(f"{s}://" for s in SCHEMES)}')
     return scheme
+
+
+def locate(source: str | Path) -> Path:
+    """The file that `source` names, downloaded where it is not on this machine.
+
+    Args:
+        source: a path, an address (https, http, file), `torchvision://NAME` or `open-mmlab://NAME`.
+
+    Returns:
+        A path; of a path, the same, whether there is a file or not.
+
+    Raises:
+        CheckpointError: an unknown scheme or name, or a file that cannot be downloaded; see `fetch`.
+    """
+    scheme = scheme_of(str(source))
+    if not scheme:
+        return Path(source).expanduser()
+    if scheme == 'file':
+        return Path(url2pathname(urlsplit(str(source)).path))
+    if scheme == 'timm':
+        raise CheckpointError(f'{source}: timm keeps weights for its own models only; they are read where a part of a '
+                              'model names them (init_cfg)')
+    return fetch(address_of(str(source)))
 
 
 def address_of(source: str) -> str:

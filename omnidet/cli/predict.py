@@ -20,7 +20,7 @@ HELP = 'find objects in images, draw them and write them down'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', type=Path, help='a .pth file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file, or the address of one')
     parser.add_argument('images', metavar='IMAGES', nargs='+', type=Path, help='image files, or folders of them')
     parser.add_argument('--out', type=Path, default=Path('predictions'), metavar='DIR',
                         help='where pictures/ and detections.json go (default: predictions)')

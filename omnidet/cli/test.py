@@ -24,7 +24,7 @@ HELP = 'score a checkpoint on a test set'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', type=Path, help='a .pth file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file, or the address of one')
     add_data_root(parser)
     add_device(parser)
     parser.add_argument('--work-dir', type=Path, metavar='DIR', help='where the log goes')

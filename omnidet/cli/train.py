@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='where to write; work_dirs/<name of the config> by default')
     parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CKPT',
                         help='go on from this checkpoint, or without a name from the last one in the work folder')
-    parser.add_argument('--load-from', type=Path, metavar='CKPT', help='begin with the weights of this checkpoint')
+    parser.add_argument('--load-from', metavar='CKPT', help='begin with the weights of this file or address')
     parser.add_argument('--seed', type=int, metavar='N', help='make the run repeatable')
     parser.add_argument('--amp', action='store_true', help='mixed precision: faster and smaller on a GPU')
     parser.add_argument('--auto-scale-lr', action='store_true',

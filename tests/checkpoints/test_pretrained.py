@@ -17,7 +17,7 @@ import torch
 import torchvision
 from torch import nn
 
-from omnidet.checkpoints import download, load_pretrained
+from omnidet.checkpoints import download, load_checkpoint, load_pretrained
 from omnidet.checkpoints.download import UnreachableError, expected_hash, fetch
 from omnidet.checkpoints.sources import OPENMMLAB, address_of, scheme_of
 from omnidet.errors import CheckpointError
@@ -314,6 +314,15 @@ def test_names_lead_to_published_addresses():
 def test_unknown_names_and_schemes_are_refused(source, message):
     with pytest.raises(CheckpointError, match=message):
         address_of(source)
+
+
+def test_a_checkpoint_may_be_an_address(server):
+    server.files['/net.pth'] = saved({'w': torch.ones(2)})
+    assert load_checkpoint(f'{server.url}/net.pth')['state_dict']['w'].tolist() == [1, 1]
+    with pytest.raises(UnreachableError):
+        load_checkpoint(f'{NOBODY}/other.pth')
+    with pytest.raises(CheckpointError, match='timm keeps weights for its own'):
+        load_checkpoint('timm://resnet10t')
 
 
 def test_a_path_has_no_scheme():
