@@ -194,7 +194,7 @@ def make_res_layer(block: Any, inplanes: int, planes: int, num_blocks: int, stri
     outplanes = planes * block.expansion
     downsample = None
     if stride != 1 or inplanes != outplanes:
-        pool = [nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)] if avg_down else []
+        pool = [nn.AvgPool2d(stride, stride, ceil_mode=True)] if avg_down else []
         downsample = nn.Sequential(
             *pool, build_conv(conv_cfg, inplanes, outplanes, 1, stride=1 if avg_down else stride, bias=False),
             build_norm(norm_cfg, outplanes)[1])

@@ -175,7 +175,7 @@ def test_deformable_convolutions_stand_where_the_config_says(dcn, cls):
     for i in range(1, 5):
         for block in getattr(model, f'layer{i}'):
             assert type(block.conv2) is (cls if i in (2, 4) else nn.Conv2d)
-    assert not any(p.any() for k, p in model.named_parameters() if 'conv_offset' in k)    # Kaiming's draw left them at 0
+    assert not any(p.any() for k, p in model.named_parameters() if 'conv_offset' in k)    # not Kaiming's draw
     plain = small(dcn={**dcn, 'fallback_on_stride': True}, stage_with_dcn=(False, True, False, True))
     assert not any(isinstance(m, DeformConv2dPack) for m in plain.modules())
 
