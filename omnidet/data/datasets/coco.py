@@ -42,13 +42,17 @@ class CocoDataset(BaseDetDataset):
         images = self._filter(file, cat_ids)
         return pack(file, images, cat_ids, self.wants_masks), cat_ids
 
+    def learnable(self, file: CocoFile, cat_ids: Sequence[int]) -> np.ndarray:
+        """(M,) bool, the annotations that keep their image when `filter_empty_gt` leaves empty ones out."""
+        return np.isin(file.category_of, cat_ids)
+
     def _filter(self, file: CocoFile, cat_ids: Sequence[int]) -> np.ndarray:
         """The positions of the images that `filter_cfg` and `indices` leave."""
         keep = np.ones(len(file.image_ids), bool)
         if not self.test_mode:
             if self.filter_cfg.get('filter_empty_gt', False):
                 keep[:] = False
-                keep[file.image_of[np.isin(file.category_of, cat_ids)]] = True
+                keep[file.image_of[self.learnable(file, cat_ids)]] = True
             keep &= file.sizes.min(axis=1) >= self.filter_cfg.get('min_size', 0)
         kept = np.flatnonzero(keep)
         return kept[self.subset(len(kept))]
