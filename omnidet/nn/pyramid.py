@@ -46,8 +46,10 @@ def extra_source(where: str, add_extra_convs: bool | str) -> str | None:
 
 
 def check_interpolation(where: str, upsample_cfg: Mapping[str, Any]) -> None:
-    """Raises:
-        ConfigError: `upsample_cfg` has what `torch.nn.functional.interpolate` does not take.
+    """Refuse an `upsample_cfg` that `torch.nn.functional.interpolate` does not take.
+
+    Raises:
+        ConfigError: a key that is none of its arguments.
     """
     allowed = ('mode', 'scale_factor', 'align_corners', 'recompute_scale_factor', 'antialias')
     for key in upsample_cfg:
@@ -109,8 +111,10 @@ def add_extra_levels(outs: list[Tensor], first: Tensor | None, convs: Sequence[C
 
 
 def check_levels(where: str, feats: Sequence[Tensor], in_channels: Sequence[int]) -> None:
-    """Raises:
-        ConfigError: the backbone gives another number of levels than the neck was built for.
+    """Refuse another number of levels than the neck was built for.
+
+    Raises:
+        ConfigError: `feats` and `in_channels` differ in number.
     """
     if len(feats) != len(in_channels):
         raise ConfigError(f'{where}: the backbone gives {len(feats)} levels, in_channels names '
