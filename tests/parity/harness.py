@@ -1,15 +1,17 @@
 """Hold a model against what MMDetection 3.3 was recorded to compute for the same weights and inputs.
 
-`rtmdet.json.gz` and `rcnn.json.gz` hold names, shapes and settings of models, and for two images of 256 x 256 values of
-the feature maps, the best detections, the losses and the L1 norm of each parameter's gradient. Weights, images, ground
-truth and proposals are those of `determ.py`; samplers keep everything, so nothing random is left. How far rounding alone
-moves a figure was measured with the record and widens its tolerance.
+`rtmdet.json.gz`, `rcnn.json.gz` and `queries.json.gz` hold names, shapes and settings of models, and for two images of
+256 x 256 values of the feature maps, the best detections, the losses and the L1 norm of each parameter's gradient.
+Weights, images, ground truth and proposals are those of `determ.py`; samplers keep everything, so nothing random is
+left. How far rounding alone moves a figure was measured with the record and widens its tolerance.
 """
 
 from __future__ import annotations
 
+import collections
 import functools
 import gzip
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -42,6 +44,27 @@ BATCH_NORM = torch.nn.modules.batchnorm._BatchNorm
 @functools.cache
 def records(name: str) -> dict:
     return json.loads(gzip.decompress((HERE / f'{name}.json.gz').read_bytes()))
+
+
+def part_hashes(model):
+    """For each part of the model (backbone, neck, ...) a hash of its names and shapes, and of what is frozen."""
+    trained = {k: 'p' if p.requires_grad else 'f' for k, p in model.named_parameters(remove_duplicate=False)}
+    lines = collections.defaultdict(list)
+    for name, value in model.state_dict().items():
+        if not name.endswith('num_batches_tracked'):
+            lines[name.split('.')[0]].append(f'{name} {list(value.shape)} {trained.get(name, "b")}')
+    return {k: hashlib.sha1('\n'.join(sorted(v)).encode()).hexdigest()[:12] for k, v in lines.items()}
+
+
+def structure(model: torch.nn.Module, record: dict) -> list[str]:
+    """What a model in training differs in from the record: names, shapes, frozen parameters, settings of norms."""
+    norms = [m for m in model.modules() if isinstance(m, (BATCH_NORM, torch.nn.GroupNorm))]
+    training = [m.training for m in norms if isinstance(m, BATCH_NORM)]
+    settings = collections.Counter((m.eps, getattr(m, 'momentum', None)) for m in norms)
+    got = {'parts': part_hashes(model), 'norms': settings, 'train_bn': [sum(training), len(training)],
+           'n_params': sum(p.numel() for p in model.parameters())}
+    want = {**record, 'norms': {(e, m): n for e, m, n in record['norms']}}
+    return [f'{k}: {v} for {want[k]}' for k, v in got.items() if v != want[k]]
 
 
 class Comparison:
