@@ -45,19 +45,23 @@ def aligned_iou(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
 def pairwise_iou(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
     """IoU of every box of `a` with every box of `b`: (..., N, 4), (..., M, 4) -> (..., N, M)."""
     inter = _pairwise_intersection(a, b)
-    return inter / (_signed_area(a)[..., :, None] + _signed_area(b)[..., None, :] - inter).clamp(min=eps)
+    union = (_signed_area(a)[..., :, None] + _signed_area(b)[..., None, :]).sub_(inter).clamp_(min=eps)
+    return inter.div_(union)
 
 
 def pairwise_iof(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
     """The part of every box of `a` that lies in each box of `b`: (..., N, 4), (..., M, 4) -> (..., N, M) in 0..1."""
-    return _pairwise_intersection(a, b) / _signed_area(a)[..., :, None].clamp(min=eps)
+    return _pairwise_intersection(a, b).div_(_signed_area(a)[..., :, None].clamp(min=eps))
 
 
 def _pairwise_intersection(a: Tensor, b: Tensor) -> Tensor:
-    """(..., N, M) square pixels. Width and height one after the other: a fourth of the memory that all sides take."""
-    a, b = a[..., :, None, :], b[..., None, :, :]
-    width = (torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])).clamp(min=0)
-    return width * (torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])).clamp(min=0)
+    """(..., N, M) square pixels. A number at a time, in place: a fourth of the memory and the time."""
+    # columns that lie together in memory are read several at a time
+    ax1, ay1, ax2, ay2 = (c.contiguous()[..., :, None] for c in a.unbind(-1))
+    bx1, by1, bx2, by2 = (c.contiguous()[..., None, :] for c in b.unbind(-1))
+    width = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)
+    height = torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0)
+    return width.mul_(height)
 
 
 def aligned_giou(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import tensor
 
 from omnidet.errors import ConfigError
+from omnidet.models.parts.losses import focal
 from omnidet.registry import LOSSES
 
 
@@ -156,3 +157,20 @@ def test_bounded_iou_loss_is_the_papers_bound_made_smooth():
     assert got[0].tolist() == pytest.approx(want, abs=1e-6)
     apart = build('BoundedIoULoss')(tensor([[100., 0., 110., 10.]]), target, reduction_override='none')
     assert apart[0, 0].item() == pytest.approx(0.9)    # the bound of boxes apart is 0
+
+
+def test_focal_loss_and_its_gradient_do_not_depend_on_how_they_are_computed(monkeypatch):
+    """The sum over classes has a backward pass of its own; elementwise torch differentiates."""
+    monkeypatch.setattr(focal, 'BLOCK_CPU', 12)    # three rows at a time
+    labels = tensor([[0, 4, 1, 4, 0], [3, 3, 1, 0, 2]])
+    for gamma in (2.0, 1.3, 0.0):
+        loss, grads = build('FocalLoss', gamma=gamma, alpha=0.3, loss_weight=2.0), []
+        for reduction in ('mean', 'none'):
+            x = (LOGITS * 5).requires_grad_()
+            value = loss(x, labels, WEIGHT, avg_factor=7 if reduction == 'mean' else None, reduction_override=reduction)
+            value = value if reduction == 'mean' else value.sum() / 7
+            value.backward()
+            grads.append((value.detach(), x.grad))
+        torch.testing.assert_close(grads[0], grads[1])
+    x = LOGITS.double().reshape(10, 4).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: focal._FocalSum.apply(x, labels.flatten(), 2.0, 0.25), x)

@@ -14,6 +14,7 @@ from omnidet.structures import Assignment, Predictions, Priors, Targets
 
 Cfg = Mapping[str, Any]
 Overlap = Callable[[Tensor], Tensor]
+BUDGET_CPU, BUDGET_GPU = 2 ** 21, 2 ** 25    # what stays near the cache, and what fills a GPU
 IOU: Cfg = {'type': 'BboxOverlaps2D'}
 
 
@@ -37,7 +38,7 @@ class MaxIoUAssigner:
         gpu_assign_thr: accepted as configs carry it; `budget` bounds the memory here.
         iou_calculator: how overlap is measured.
         perm_repeat_gt_cfg: must be None; repeated and shifted objects belong to V3Det's code.
-        budget: the most prior-object pairs to hold at a time.
+        budget: the most prior-object pairs to hold at a time; by the device where None.
     """
 
     needs_predictions = False
@@ -45,7 +46,7 @@ class MaxIoUAssigner:
     def __init__(self, pos_iou_thr: float, neg_iou_thr: float | tuple[float, float], min_pos_iou: float = 0.0,
                  gt_max_assign_all: bool = True, ignore_iof_thr: float = -1, ignore_wrt_candidates: bool = True,
                  match_low_quality: bool = True, gpu_assign_thr: float = -1, iou_calculator: Cfg = IOU,
-                 perm_repeat_gt_cfg: Cfg | None = None, budget: int = 2 ** 24) -> None:
+                 perm_repeat_gt_cfg: Cfg | None = None, budget: int | None = None) -> None:
         if perm_repeat_gt_cfg is not None:
             raise ConfigError(f'MaxIoUAssigner: perm_repeat_gt_cfg is {dict(perm_repeat_gt_cfg)}; only None is known')
         self.pos_iou_thr, self.min_pos_iou = pos_iou_thr, min_pos_iou
@@ -95,11 +96,12 @@ class MaxIoUAssigner:
         best = torch.full((B, N), -1.0, device=usable.device)
         gt = torch.zeros((B, N), dtype=torch.long, device=usable.device)
         claimed = torch.full_like(gt, -1)    # the last object that has the prior among its best
-        step = max(1, self.budget // max(B * N, 1))
+        budget = self.budget or (BUDGET_CPU if usable.device.type == 'cpu' else BUDGET_GPU)
+        step = max(1, budget // max(B * N, 1))
         for start in range(0, targets.boxes.shape[1], step):
             valid = targets.valid[:, start:start + step]
-            iou = overlap(targets.boxes[:, start:start + step].float())
-            iou = iou.masked_fill(~(valid[..., None] & usable[:, None]), -1)    # (B, g, N)
+            iou = overlap(targets.boxes[:, start:start + step].float())    # (B, g, N)
+            iou = iou.masked_fill_(~valid[..., None], -1).masked_fill_(~usable[:, None], -1)
             top, index = iou.max(1)
             gt = torch.where(top > best, index + start, gt)
             best = torch.maximum(best, top)
@@ -117,7 +119,7 @@ class MaxIoUAssigner:
         enough = valid & (top >= max(self.min_pos_iou, 0))
         number = torch.arange(start, start + iou.shape[1], device=iou.device)
         if self.gt_max_assign_all:
-            takes = (iou == top[..., None]) & enough[..., None]
+            takes = iou == torch.where(enough, top, 2)[..., None]    # no overlap is 2
             return torch.where(takes, number.to(torch.int32)[:, None], -1).amax(1).long()
         none = torch.full_like(iou[:, 0], -1, dtype=torch.long)
         return none.scatter_reduce(1, at, torch.where(enough, number, -1), 'amax')
@@ -135,7 +137,7 @@ class ApproxMaxIoUAssigner:
     def __init__(self, pos_iou_thr: float, neg_iou_thr: float | tuple[float, float], min_pos_iou: float = 0.0,
                  gt_max_assign_all: bool = True, ignore_iof_thr: float = -1, ignore_wrt_candidates: bool = True,
                  match_low_quality: bool = True, gpu_assign_thr: float = -1, iou_calculator: Cfg = IOU,
-                 perm_repeat_gt_cfg: Cfg | None = None, budget: int = 2 ** 24) -> None:
+                 perm_repeat_gt_cfg: Cfg | None = None, budget: int | None = None) -> None:
         self.by_iou = MaxIoUAssigner(pos_iou_thr, neg_iou_thr, min_pos_iou, gt_max_assign_all, ignore_iof_thr,
                                      ignore_wrt_candidates, match_low_quality, gpu_assign_thr, iou_calculator,
                                      perm_repeat_gt_cfg, budget)

@@ -74,10 +74,9 @@ class CrossEntropyLoss(nn.Module):
         return loss.reshape(target.shape), target != ignored
 
     def _sigmoid(self, pred: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
-        K = pred.shape[-1]
         if target.ndim < pred.ndim:
             counted = ((target >= 0) & (target != ignored))[..., None].expand_as(pred)
-            target = F.one_hot(target.clamp(0, K), K + 1)[..., :K]
+            target = target[..., None] == torch.arange(pred.shape[-1], device=pred.device)
         else:
             counted = (target >= 0) & (target != ignored)
         loss = F.binary_cross_entropy_with_logits(pred, target.to(pred.dtype), pos_weight=self._class_weight(pred),

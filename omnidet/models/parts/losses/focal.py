@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from omnidet.errors import ConfigError
 from omnidet.models.parts.losses.reduce import weighted
 from omnidet.registry import LOSSES
+
+BLOCK_CPU = 2 ** 17
+"""How many logits a CPU takes at a time; other devices take all at once."""
 
 
 @LOSSES.register
@@ -51,6 +57,13 @@ class FocalLoss(nn.Module):
         Returns:
             A scalar, or (..., K) with reduction 'none'.
         """
+        reduction = reduction_override or self.reduction
+        by_prior = target.ndim < pred.ndim and (weight is None or weight.ndim < pred.ndim)
+        if by_prior and not self.activated and reduction != 'none':
+            if reduction == 'mean' and avg_factor is None:
+                avg_factor = max(pred.numel(), 1)
+            loss = _FocalSum.apply(pred.flatten(0, -2), target.flatten(), self.gamma, self.alpha).reshape(target.shape)
+            return self.loss_weight * weighted(loss, weight, reduction, avg_factor)
         if target.ndim < pred.ndim:
             is_label = target[..., None] == torch.arange(pred.shape[-1], device=pred.device)
         else:
@@ -63,7 +76,46 @@ class FocalLoss(nn.Module):
             x = torch.where(is_label, -pred, pred)
             loss = x.sigmoid().pow(self.gamma) * F.softplus(x)
         loss = loss * torch.where(is_label, self.alpha, 1 - self.alpha)
-        return self.loss_weight * weighted(loss, weight, reduction_override or self.reduction, avg_factor)
+        return self.loss_weight * weighted(loss, weight, reduction, avg_factor)
+
+
+class _FocalSum(torch.autograd.Function):
+    """Focal loss of each prior, summed over its classes, with its gradient from the same pass.
+
+    A batch has millions of logits. Taken a block at a time they stay in the cache, and one tensor of their size is kept
+    for the backward pass, not ten.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, gamma: float, alpha: float) -> Tensor:
+        """(M, K) logits and (M,) labels, K for background -> (M,)."""
+        M, K = logits.shape
+        rows = max(1, BLOCK_CPU // max(K, 1)) if logits.device.type == 'cpu' else max(M, 1)
+        out, slope = logits.new_empty(M), torch.empty_like(logits)
+        for i in range(0, M, rows):
+            x, label = logits[i:i + rows], labels[i:i + rows]
+            loss, d = _focal_term(x, gamma)
+            loss, d = loss.mul_(1 - alpha), d.mul_(1 - alpha)
+            at, is_object = label.clamp(0, K - 1)[:, None], ((label >= 0) & (label < K))[:, None]
+            own, own_slope = _focal_term(-x.gather(1, at), gamma)    # the label's own class has the other sign
+            loss.scatter_(1, at, torch.where(is_object, alpha * own, loss.gather(1, at)))
+            d.scatter_(1, at, torch.where(is_object, -alpha * own_slope, d.gather(1, at)))
+            out[i:i + rows], slope[i:i + rows] = loss.sum(1), d
+        ctx.save_for_backward(slope)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return ctx.saved_tensors[0] * grad[:, None], None, None, None
+
+
+def _focal_term(x: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """p^gamma log(1 + e^x) with p = sigmoid(x), and its derivative p^gamma (gamma (1 - p) log(1 + e^x) + p)."""
+    entropy, p = F.softplus(x), x.sigmoid()
+    power = p.square() if gamma == 2 else p.pow(gamma)
+    slope = (1 - p).mul_(entropy).mul_(gamma).add_(p).mul_(power)
+    return entropy.mul_(power), slope
 
 
 @LOSSES.register
