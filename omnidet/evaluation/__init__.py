@@ -2,5 +2,6 @@
 
 from omnidet.evaluation.coco import CocoMetric
 from omnidet.evaluation.metric import Metric, build_metrics
+from omnidet.evaluation.voc import VOCMetric
 
-__all__ = ['CocoMetric', 'Metric', 'build_metrics']
+__all__ = ['CocoMetric', 'Metric', 'VOCMetric', 'build_metrics']

@@ -39,12 +39,13 @@ def build_metrics(cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, d
 
     Args:
         cfg: one evaluator's dict, or a list of them; never changed.
-        dataset: what is evaluated. Its `classes`, and its `ann_path` where the config gives no `ann_file`, are handed
-            to those metrics that take them.
+        dataset: what is evaluated. It, its `classes`, and its `ann_path` where the config gives no `ann_file`, are
+            handed to those metrics that take `dataset`, `classes` and `ann_file`.
     """
     if cfg is None:
         return []
-    known = {'ann_file': getattr(dataset, 'ann_path', None), 'classes': getattr(dataset, 'classes', None)}
+    known = {'ann_file': getattr(dataset, 'ann_path', None), 'classes': getattr(dataset, 'classes', None),
+             'dataset': dataset}
     metrics = []
     for one in [cfg] if isinstance(cfg, Mapping) else cfg:
         given = {k: v for k, v in one.items() if not (k in known and v is None)}

@@ -31,13 +31,14 @@ def figure_table(title: str, figures: Mapping[str, float], columns: int = 6) -> 
     return to_text(table)
 
 
-def class_table(title: str, rows: Sequence[Sequence[Any]]) -> str:
-    """One line per class: its name, objects, AP, AP50, AP75, and AP of small, medium and large objects."""
+def class_table(title: str, rows: Sequence[Sequence[Any]],
+                columns: Sequence[str] = ('objects', 'AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')) -> str:
+    """One line per class: its name, then what `columns` name; whole numbers are counts, others figures."""
     table = _table(title)
-    for name in ('class', 'objects', 'AP', 'AP50', 'AP75', 'APs', 'APm', 'APl'):
+    for name in ('class', *columns):
         table.add_column(name, justify='left' if name == 'class' else 'right')
-    for name, objects, *figures in rows:
-        table.add_row(str(name), str(objects), *map(number, figures))
+    for name, *values in rows:
+        table.add_row(str(name), *(str(v) if isinstance(v, int) else number(v) for v in values))
     return to_text(table)
 
 
