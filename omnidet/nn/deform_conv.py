@@ -48,8 +48,17 @@ class DeformConv2dPack(nn.Conv2d):
             x: (B, C, H, W).
             offset: (B, deform_groups * 2 * taps, H_out, W_out) in pixels; dy and dx of each tap in turn.
             mask: (B, deform_groups * taps, H_out, W_out), a factor of each tap's sample; 1 where None.
+
+        Returns:
+            (B, out_channels, H_out, W_out), of the type of `x`; computed in float32 at least, as a half type has no
+            fractions of a pixel left far from the origin.
         """
-        return deform_conv2d(x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, mask)    # type: ignore[arg-type]
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        tensors = {'input': x, 'offset': offset, 'weight': self.weight, 'bias': self.bias, 'mask': mask}
+        with torch.autocast(x.device.type, enabled=False):
+            out: Tensor = deform_conv2d(**{k: None if t is None else t.to(dtype) for k, t in tensors.items()},    # type: ignore[arg-type]
+                                        stride=self.stride, padding=self.padding, dilation=self.dilation)
+        return out.to(x.dtype)
 
 
 class ModulatedDeformConv2dPack(DeformConv2dPack):

@@ -93,6 +93,19 @@ def test_whole_offsets_take_the_pixels_that_they_point_at(kind):
     torch.testing.assert_close(m(x)[0], want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('kind', ['DCN', 'DCNv2'])
+def test_positions_keep_their_precision_in_half_types(kind):
+    m, x = conv(kind, 4, 4, 3, padding=1), torch.randn(1, 4, 6, 6)
+    nn.init.normal_(m.conv_offset.weight, std=0.1)
+    want = m(x)
+    with torch.autocast('cpu', torch.bfloat16):
+        got = [m(x), m(x.bfloat16())]
+    got.append(m.bfloat16()(x.bfloat16()))
+    assert [y.dtype for y in got] == [torch.float32, torch.bfloat16, torch.bfloat16]
+    for y in got:
+        torch.testing.assert_close(y.float(), want, rtol=0.05, atol=0.05)
+
+
 def test_offsets_learn():
     m = conv('DCNv2', 2, 2, 3, padding=1)
     m(torch.randn(1, 2, 6, 6)).square().sum().backward()
