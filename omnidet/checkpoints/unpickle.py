@@ -111,7 +111,8 @@ def _known() -> dict[str, Any]:
     for name in ('mmengine.config.config.ConfigDict', 'mmcv.utils.config.ConfigDict', 'addict.addict.Dict'):
         known[name] = _stand_in(name, InertDict)
     for name in ('mmengine.logging.history_buffer.HistoryBuffer', 'mmengine.config.config.Config',
-                 'mmcv.utils.config.Config', 'argparse.Namespace'):
+                 'mmcv.utils.config.Config', 'argparse.Namespace', 'mmengine.structures.instance_data.InstanceData',
+                 'mmengine.structures.base_data_element.BaseDataElement'):
         known[name] = _stand_in(name, Inert)
     known |= {str(v): v for v in vars(torch).values() if isinstance(v, torch.dtype)}
     known |= {f'torch.{k}': v for k, v in vars(torch).items() if k.endswith('Storage') and isinstance(v, type)}

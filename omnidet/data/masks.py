@@ -254,6 +254,18 @@ class BitmapMasks:
         image[max(dy, 0):max(self.height + dy, 0), max(dx, 0):max(self.width + dx, 0)] = True
         return BitmapMasks(np.where(image, dense, np.uint8(border_value)), h, w)
 
+    def without(self, hidden: np.ndarray) -> BitmapMasks:
+        """Less the pixels that `hidden` (h, w) bool marks."""
+        return self._map(lambda window, crop: (window, np.where(
+            hidden[window[1]:window[3], window[0]:window[2]], np.uint8(0), crop)), self.height, self.width)
+
+    def union(self) -> np.ndarray:
+        """(h, w) bool, where any of the instances is."""
+        out = np.zeros((self.height, self.width), bool)
+        for (x1, y1, x2, y2), crop in zip(self.windows, self.crops, strict=True):
+            out[y1:y2, x1:x2] |= crop.astype(bool)
+        return out
+
     def to_ndarray(self) -> np.ndarray:
         """(G, h, w) uint8, 1 inside."""
         return np.stack(list(self)) if len(self) else np.zeros((0, self.height, self.width), np.uint8)

@@ -171,7 +171,8 @@ def decode_mask(kind: int, data: bytes) -> Any:
     if kind == POLYGONS:
         n = int(np.frombuffer(data, np.int32, 1)[0])
         lengths = np.frombuffer(data, np.int32, n, offset=4)
-        points = np.frombuffer(data, np.float32, offset=4 + 4 * n)
+        # the decimals of the file again, on which it depends how COCO rounds a corner
+        points = np.frombuffer(data, np.float32, offset=4 + 4 * n).astype(np.float64).round(3)
         return np.split(points, np.cumsum(lengths)[:-1])
     if kind in (RLE, COMPRESSED_RLE):
         size = np.frombuffer(data, np.int32, 2).tolist()

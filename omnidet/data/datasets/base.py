@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import get_worker_info
 
+from omnidet.data.proposals import ProposalStore, read_proposals
 from omnidet.data.store import AnnotationStore
 from omnidet.data.transforms.base import Compose, run, seeded, walk
 from omnidet.data.transforms.loading import check_backend_args
@@ -45,7 +46,8 @@ class BaseDetDataset:
         lazy_init: read the annotations when they are first needed, not when the data set is built from a config.
         max_refetch: how many others to try when a training image cannot be read or is dropped by a transform.
         seg_map_suffix: the suffix of semantic maps, which bear the names of their images.
-        proposal_file: not supported.
+        proposal_file: boxes for each image, relative to `data_root` (omnidet.data.proposals says in which forms); for
+            LoadProposals.
         file_client_args: as `backend_args`; its name of old.
         backend_args: None or dict(backend='local').
         return_classes: hand the classes' names to the pipeline as `text`.
@@ -62,8 +64,6 @@ class BaseDetDataset:
                  return_classes: bool = False) -> None:
         name = type(self).__name__
         check_backend_args(backend_args or file_client_args, name)
-        if proposal_file is not None:
-            raise ConfigError(f'{name}.proposal_file: proposals from a file are not supported')
         unknown = set(filter_cfg or {}) - {'filter_empty_gt', 'min_size', 'bbox_min_size'}
         if unknown:
             raise ConfigError(f'{name}.filter_cfg: {", ".join(sorted(unknown))} is unknown; filter_empty_gt and '
@@ -72,6 +72,7 @@ class BaseDetDataset:
         self.ann_path = self.data_root / ann_file
         prefix = data_prefix or {}
         self.image_folder = self.data_root / str(prefix.get('img', prefix.get('img_path', '')))
+        self.proposal_file = None if proposal_file is None else self.data_root / proposal_file
         self.seg_folder = self.data_root / str(prefix['seg']) if prefix.get('seg') is not None else None
         self.metainfo = _metainfo(type(self).METAINFO, metainfo or {}, name)
         self.classes_given = any(k.lower() == 'classes' for k in metainfo or {})
@@ -87,6 +88,7 @@ class BaseDetDataset:
         self.rank = 0
         self._cat_ids: list[int] = list(range(len(self.classes)))
         self._store: AnnotationStore | None = None
+        self._proposals: ProposalStore | None = None
         self._epoch_of_memories: int | None = None
         self._reported: set[str] = set()
 
@@ -135,6 +137,9 @@ class BaseDetDataset:
                 raise DatasetError(f'{self.ann_path}: no image is left'
                                    + (f' after filter_cfg={self.filter_cfg}' if self.filter_cfg else ''))
             self._store, self._cat_ids = store, cat_ids
+            if self.proposal_file is not None:
+                names = [str(self.image_folder / store.image(i)['file_name']) for i in range(len(store))]
+                self._proposals = read_proposals(self.proposal_file, names, store.ids)
 
     @property
     def store(self) -> AnnotationStore:
@@ -179,6 +184,8 @@ class BaseDetDataset:
             image['seg_map_path'] = str(self.seg_folder / Path(name).with_suffix(self.seg_map_suffix))
         if self.return_classes:
             image.update(text=self.classes, custom_entities=True)
+        if self._proposals is not None:
+            image['proposals'], image['proposals_scores'] = self._proposals[index]
         return dict(image, sample_idx=index, instances=self.store.instances(index))
 
     def get_data_info(self, index: int) -> dict[str, Any]:

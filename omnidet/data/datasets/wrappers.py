@@ -1,4 +1,4 @@
-"""Data sets made of others: several in a row, one repeated, one with its rare classes repeated."""
+"""Data sets made of others: several in a row, one repeated, one with its rare classes repeated, images mixed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from omnidet.errors import ConfigError
+from omnidet.data.transforms.base import build_transform, seeded
+from omnidet.errors import ConfigError, DatasetError
 from omnidet.registry import DATASETS
 from omnidet.structures import Sample
 
@@ -128,3 +129,81 @@ class ClassBalancedDataset(DatasetView):
         share = {c: n / len(labels) for c, n in Counter(c for s in labels for c in s).items()}
         times = [max([1.0, *(np.sqrt(oversample_thr / share[c]) for c in s)]) for s in labels]
         super().__init__([built], np.array([(0, i, t) for i, r in enumerate(times) for t in range(int(np.ceil(r)))]))
+
+
+@DATASETS.register
+class MultiImageMixDataset(DatasetView):
+    """A data set whose transforms take in other images of it (CopyPaste).
+
+    The inner data set has a pipeline of its own, which does not pack. A transform here that has `get_indexes(dataset)`
+    gets the images that it asks for, out of that pipeline, as `results['mix_results']`.
+
+    Args:
+        dataset: the inner data set's config.
+        pipeline: the transforms.
+        skip_type_keys: the types of transforms to leave out.
+        max_refetch: how many others to try when a transform drops the image.
+        lazy_init: accepted; annotations are read at once.
+    """
+
+    def __init__(self, dataset: Mapping[str, Any], pipeline: Sequence[Any],
+                 skip_type_keys: Sequence[str] | None = None, max_refetch: int = 15, lazy_init: bool = False) -> None:
+        built = DATASETS.build(dataset)
+        super().__init__([built], np.array([(0, i, 0) for i in range(len(built))]))
+        if max_refetch < 1:
+            raise ConfigError(f'MultiImageMixDataset.max_refetch: at least 1 is wanted; found {max_refetch}')
+        self.max_refetch = max_refetch
+        self.skip_type_keys = set(skip_type_keys or ())
+        self.seed = 0
+        self.set_pipeline(pipeline)
+
+    def set_pipeline(self, pipeline: Sequence[Any]) -> None:
+        """Replace the outer transforms."""
+        self.pipeline = [build_transform(t) for t in pipeline]
+
+    def update_skip_type_keys(self, skip_type_keys: Sequence[str]) -> None:
+        """Leave out transforms of these types from now on."""
+        self.skip_type_keys = set(skip_type_keys)
+
+    def set_seed(self, seed: int, rank: int = 0) -> None:
+        super().set_seed(seed, rank)
+        self.seed = seed
+
+    def __getitem__(self, key: Any) -> Sample:
+        """The sample of an index, or of (epoch, index, ...).
+
+        Raises:
+            DatasetError: no image was left after `max_refetch` attempts.
+        """
+        epoch, index, *rest = key if isinstance(key, tuple) else (0, key)
+        index = range(len(self))[index]
+        with seeded(self.seed, epoch, index, *rest, 2):
+            for _ in range(self.max_refetch + 1):
+                sample = self._make(epoch, index, rest)
+                if sample is not None:
+                    return sample
+                index = int(np.random.randint(len(self)))
+        raise DatasetError(f'{self.ann_path}: {self.max_refetch + 1} images in a row were dropped by the pipeline of '
+                           'MultiImageMixDataset')
+
+    def _make(self, epoch: int, index: int, rest: list[int]) -> Any:
+        """The sample, or None where a transform drops the image."""
+        inner, place = self.datasets[0], (epoch, index, *rest)
+        results = inner[place]
+        if not isinstance(results, dict):
+            raise ConfigError('MultiImageMixDataset.dataset.pipeline: it must not pack; PackDetInputs comes last in '
+                              'the pipeline of MultiImageMixDataset')
+        for transform in self.pipeline:
+            if type(transform).__name__ in self.skip_type_keys:
+                continue
+            if hasattr(transform, 'get_indexes'):
+                others = np.atleast_1d(transform.get_indexes(inner)).tolist()
+                # each use of an image is augmented anew: its key holds the image that it goes into
+                places = [(epoch, other, *rest, 1 + n, index) for n, other in enumerate(others)]
+                results['mix_results'] = [inner[place] for place in places]
+            results = transform(results)
+            if results is None:
+                return None
+            if isinstance(results, dict):
+                results.pop('mix_results', None)
+        return results

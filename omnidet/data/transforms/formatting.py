@@ -37,7 +37,8 @@ class PackDetInputs(BaseTransform):
             scale_factor=_pair(scale_factor, float),
             img_id=results.get('img_id'),
             img_path=None if results.get('img_path') is None else str(results['img_path']),
-            flip_direction=results.get('flip_direction'))
+            flip_direction=results.get('flip_direction'),
+            proposals=None if results.get('proposals') is None else _boxes(results['proposals']))
         image = np.ascontiguousarray(image.transpose(2, 0, 1))    # (C, h, w)
         return Sample(torch.from_numpy(image), pack_target(results), meta)
 
@@ -47,7 +48,7 @@ def pack_target(results: Results) -> dict[str, Any] | None:
 
     Returns:
         boxes (G, 4) float32, labels (G,) int64, ignore (G,) bool, and where loaded masks (G,)
-        `InstanceMasks` and sem_seg (h, w) int64 with 255 ignored.
+        `InstanceMasks`, sem_seg (h, w) int64 with 255 ignored, and proposals (P, 4) float32.
     """
     boxes, seg_map = results.get('gt_bboxes'), results.get('gt_seg_map')
     if boxes is None and seg_map is None:
@@ -63,7 +64,13 @@ def pack_target(results: Results) -> dict[str, Any] | None:
     if seg_map is not None:
         sem_seg = torch.from_numpy(np.ascontiguousarray(seg_map)).long()
         target['sem_seg'] = sem_seg.masked_fill(sem_seg == results.get('ignore_index', IGNORE_LABEL), IGNORE_LABEL)
+    if results.get('proposals') is not None:
+        target['proposals'] = _boxes(results['proposals'])
     return target
+
+
+def _boxes(boxes: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4))
 
 
 def _pair(values: Sequence[Any], kind: Any) -> tuple[Any, Any]:
