@@ -73,9 +73,10 @@ def _chunks(rois: Tensor, h: int, w: int, H: int, W: int, scale: float, sampling
 def _align(feat: Tensor, rois: Tensor, h: int, w: int, scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
     B, C, H, W = feat.shape
     rows = feat.permute(0, 2, 3, 1).contiguous().view(B * H * W, C)
-    out = feat.new_empty(len(rois), h * w, C)
-    for s, reads in _chunks(rois, h, w, H, W, scale, sampling_ratio, aligned) if out.numel() else ():
-        out[s] = weighted_sums(rows, reads).view(-1, h * w, C)
+    some = len(rois) * h * w * C > 0
+    parts = [weighted_sums(rows, reads) for _, reads in _chunks(rois, h, w, H, W, scale, sampling_ratio, aligned)] \
+        if some else [feat.new_empty(len(rois) * h * w, C)]
+    out = parts[0] if len(parts) == 1 else torch.cat(parts)    # (M * h * w, C)
     return out.view(len(rois), h, w, C).permute(0, 3, 1, 2)    # channels_last, as it was summed
 
 
@@ -90,9 +91,11 @@ def _align_backward(grad: Tensor, rois: Tensor, size: list[int], scale: float, s
     B, C, H, W = size
     h, w = grad.shape[2:]
     rows = grad.permute(0, 2, 3, 1).contiguous().view(-1, C)
-    out = grad.new_zeros(B * H * W, C)
+    out = None
     for s, reads in _chunks(rois, h, w, H, W, scale, sampling_ratio, aligned) if rows.numel() else ():
-        out += weighted_sums(rows[s.start * h * w:s.stop * h * w], transposed(reads, len(out)))
+        part = weighted_sums(rows[s.start * h * w:s.stop * h * w], transposed(reads, B * H * W))
+        out = part if out is None else out.add_(part)
+    out = grad.new_zeros(B * H * W, C) if out is None else out
     return out.view(B, H, W, C).permute(0, 3, 1, 2)
 
 
