@@ -55,9 +55,8 @@ class DeformConv2dPack(nn.Conv2d):
         """
         dtype = torch.promote_types(x.dtype, torch.float32)
         tensors = {'input': x, 'offset': offset, 'weight': self.weight, 'bias': self.bias, 'mask': mask}
-        with torch.autocast(x.device.type, enabled=False):
-            out: Tensor = deform_conv2d(**{k: None if t is None else t.to(dtype) for k, t in tensors.items()},    # type: ignore[arg-type]
-                                        stride=self.stride, padding=self.padding, dilation=self.dilation)
+        out: Tensor = deform_conv2d(**{k: None if t is None else t.to(dtype) for k, t in tensors.items()},    # type: ignore[arg-type]
+                                    stride=self.stride, padding=self.padding, dilation=self.dilation)
         return out.to(x.dtype)
 
 

@@ -106,6 +106,13 @@ def test_positions_keep_their_precision_in_half_types(kind):
         torch.testing.assert_close(y.float(), want, rtol=0.05, atol=0.05)
 
 
+def test_deformable_convolutions_compile_and_run_without_values():
+    with torch.device('meta'):
+        assert conv('DCNv2', 4, 6, 3, stride=2)(torch.empty(2, 4, 9, 9)).shape == (2, 6, 4, 4)
+    m, x = conv('DCN', 4, 6, 3), torch.randn(1, 4, 6, 6)
+    torch.testing.assert_close(torch.compile(m, backend='eager', fullgraph=True)(x), m(x))
+
+
 def test_offsets_learn():
     m = conv('DCNv2', 2, 2, 3, padding=1)
     m(torch.randn(1, 2, 6, 6)).square().sum().backward()
