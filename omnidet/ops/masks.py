@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from omnidet.masks import InstanceMasks
+from omnidet.ops.bins import axis_taps
 
 BUDGET = 1 << 23    # numbers in the matrices that are held at once: 32 MB
 
@@ -41,27 +42,26 @@ def crop_and_resize(masks: InstanceMasks, boxes: Tensor, image: Tensor, instance
     windows, starts = masks.windows.reshape(-1, 4)[which], masks.starts.reshape(-1)[which]
     sizes = (windows[:, 2:] - windows[:, :2]).clamp(min=0)    # (M, 2) as (w, h)
     sides = boxes[:, 2:] - boxes[:, :2]
-    rows = list(zip(which.tolist(), starts.tolist(), sizes.tolist(), sides.tolist(), strict=True))
-    per_box = max([1, *(out[1] * w + out[0] * h for _, _, (w, h), _ in rows)])
+    rows = list(zip(which.tolist(), starts.tolist(), sizes.tolist(), strict=True))
+    per_box = max([1, *(out[1] * w + out[0] * h for _, _, (w, h) in rows)])
     step = max(BUDGET // per_box, 1)
     with torch.autocast(boxes.device.type, enabled=False):
         for at in range(0, len(rows), step):
             part = slice(at, at + step)
             columns, lines = (_bin_matrices(boxes[part, axis], sides[part, axis], out[1 - axis], masks.size[1 - axis],
                                             windows[part, axis], sizes[part, axis],
-                                            longest=max(side[axis] for *_, side in rows[part]),
-                                            total=sum(size[axis] for _, _, size, _ in rows[part])) for axis in (0, 1))
+                                            total=sum(size[axis] for _, _, size in rows[part])) for axis in (0, 1))
             result[order[part]] = _crop(masks.bits, rows[part], columns, lines, out)
     return result
 
 
-def _crop(bits: Tensor, rows: list[tuple[int, int, list[int], list[float]]], columns: Tensor, lines: Tensor,
+def _crop(bits: Tensor, rows: list[tuple[int, int, list[int]]], columns: Tensor, lines: Tensor,
           out: tuple[int, int]) -> Tensor:
     """(m, h, w): the product of each box's `lines` (h, of window), its mask, and its `columns` (w, of window)."""
     found, at = [], [0, 0]
     for _, group in groupby(rows, key=lambda row: row[0]):
         members = list(group)
-        n, (_, start, (w, h), _) = len(members), members[0]
+        n, (_, start, (w, h)) = len(members), members[0]
         ends = [at[0] + n * out[1] * w, at[1] + n * out[0] * h]
         x = columns[at[0]:ends[0]].view(n, out[1], w)
         y = lines[at[1]:ends[1]].view(n * out[0], h)
@@ -71,7 +71,7 @@ def _crop(bits: Tensor, rows: list[tuple[int, int, list[int], list[float]]], col
     return torch.cat(found)
 
 
-def _bin_matrices(start: Tensor, side: Tensor, bins: int, extent: int, low: Tensor, size: Tensor, longest: float,
+def _bin_matrices(start: Tensor, side: Tensor, bins: int, extent: int, low: Tensor, size: Tensor,
                   total: int) -> Tensor:
     """How much each pixel of a window counts in each bin, along one axis.
 
@@ -80,28 +80,17 @@ def _bin_matrices(start: Tensor, side: Tensor, bins: int, extent: int, low: Tens
         bins: how many there are in a box.
         extent: pixels of the image.
         low, size: (M,) int64, where each window begins and how long it is.
-        longest: the greatest of `side`; known without asking the device.
         total: the sum of `size`.
 
     Returns:
         (bins * total,) matrices (bins, size) row by row, one after another.
     """
-    samples = (side / bins).ceil()[:, None, None]    # in each bin; none in a box without extent
-    s = torch.arange(max(-int(-longest // bins), 1), device=start.device)
-    i = torch.arange(bins, device=start.device)[:, None]
-    width = (side / bins)[:, None, None]
-    t = (start - 0.5)[:, None, None] + i * width + (s + 0.5) * width / samples.clamp(min=1)    # (M, bins, S)
-    weight = ((s < samples) & (t >= -1) & (t <= extent)) / samples.clamp(min=1)
-    t = t.clamp(0, extent - 1)    # up to a pixel outside the image its edge goes on
-    first = t.floor()
-    share = t - first
-    size3, place = size[:, None, None], first.long() - low[:, None, None]
-    begin = bins * (size.cumsum(0) - size)[:, None, None] + i * size3
+    taps = axis_taps(start - 0.5, side, bins, extent, 0)
+    place, size3 = taps.pixel - low[:, None, None], size[:, None, None]    # (M, bins, T)
+    begin = bins * (size.cumsum(0) - size)[:, None, None] + torch.arange(bins, device=size.device)[:, None] * size3
     out = torch.zeros(bins * total + 1, device=start.device)    # the last entry takes what falls outside the windows
-    for k, w in ((0, (1 - share) * weight), (1, share * weight)):
-        inside = (place + k >= 0) & (place + k < size3)
-        out.index_add_(0, torch.where(inside, begin + place + k, len(out) - 1).flatten(), w.flatten())
-    return out[:-1]
+    index = torch.where((place >= 0) & (place < size3), begin + place, bins * total)
+    return out.index_add_(0, index.flatten(), taps.weight.flatten())[:-1]
 
 
 @torch.no_grad()
