@@ -165,7 +165,9 @@ class DeformableDetrDecoder(nn.Module):
 class DinoDecoder(nn.Module):
     """Decoder layers that refine boxes, whose encoding is what positions queries (arXiv:2203.03605, section 3).
 
-    Each layer's box is regressed from the one before it with its gradient ('look forward twice', section 3.5).
+    Each layer's box is regressed from the one before it with its gradient ('look forward twice', section 3.5). Places
+    are encoded in parts of the batch with its padding, as published weights know them: how far an image is padded
+    therefore changes what is found in it, a little.
 
     Parameters: layers, ref_point_head, norm.
 
