@@ -73,7 +73,10 @@ class DeltaXYWHBBoxCoder:
 
 @CODERS.register
 class LegacyDeltaXYWHBBoxCoder:
-    """The same, for pixels that are counted with both ends: a side is x2 - x1 + 1, as MMDetection 1.x had it.
+    """The same for the models of MMDetection 1.x, whose sides are x2 - x1 + 1: both end pixels count.
+
+    Decoded corners lie half a side from the centre, so that boxes come out one pixel larger than they went in. That is
+    how MMDetection 2 and 3 run these models: their boxes score better so.
 
     Args:
         target_means, target_stds: four numbers each, for dx, dy, dw, dh.
@@ -95,11 +98,11 @@ class LegacyDeltaXYWHBBoxCoder:
         return standardise(deltas, self.target_means, self.target_stds)
 
     def decode(self, priors: Priors, deltas: Tensor, max_shape: Tensor | None = None) -> Tensor:
-        """(..., N, 4) deltas -> (..., N, 4) boxes whose last pixel is x2, y2; at most w - 1, h - 1 with `max_shape`."""
+        """(..., N, 4) deltas -> (..., N, 4) boxes in pixels, with `max_shape` (..., 2) up to (h - 1, w - 1)."""
         deltas = destandardise(deltas.float(), self.target_means, self.target_stds)
         center, side = center_and_side(priors.boxes.float(), extra=1)
         center = center + deltas[..., :2] * side
-        half = (side * deltas[..., 2:].clamp(-self.max_log_ratio, self.max_log_ratio).exp() - 1) / 2
+        half = side * deltas[..., 2:].clamp(-self.max_log_ratio, self.max_log_ratio).exp() / 2
         boxes = torch.cat([center - half, center + half], -1)
         return boxes if max_shape is None else clip_boxes(boxes, max_shape - 1)
 
