@@ -80,10 +80,13 @@ def _misspelt(key: str) -> str | None:
 
 def _visit(value: Any, path: Path, cfg: Mapping[str, Any], lookup: Lookup, names: Callable[[Path], Iterable[str]]
            ) -> Iterator[Problem]:
+    foreign: Iterable[str] = ()    # arguments that describe parts of another library
     if isinstance(value, dict) and 'type' in value:
         yield from _check_part(value, path, cfg, lookup, names)
+        kind = value['type']
+        foreign = getattr(lookup(kind, path) if isinstance(kind, str) else kind, 'FOREIGN_PARTS', ())
     for key, item in children(value):
-        if key not in NO_PARTS:
+        if key not in NO_PARTS and key not in foreign:
             yield from _visit(item, (*path, key), cfg, lookup, names)
 
 

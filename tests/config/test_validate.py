@@ -155,3 +155,15 @@ def test_check_lists_every_problem_of_a_config():
 def test_a_plain_dict_is_checked_too():
     with pytest.raises(ConfigError, match=r"^the config has a problem\n  model\.type: there is no 'RTMDett'"):
         check(Config({'model': {'type': 'RTMDett'}}))
+
+
+def test_what_another_library_names_is_left_to_it():
+    class Wrapper:
+        FOREIGN_PARTS = ('transforms',)
+
+        def __init__(self, transforms: Sequence[Mapping[str, Any]], inner: Mapping[str, Any] | None = None) -> None:
+            raise AssertionError('nothing may be built')
+
+    cfg = dict(model=dict(type='Wrapper', transforms=[dict(type='Blur', p=1)], inner=dict(type='Blur')))
+    found = validate(cfg, lambda name, path: Wrapper if name == 'Wrapper' else None)
+    assert [p.path for p in found] == ['model.inner.type']

@@ -118,6 +118,21 @@ def test_via_regions_keep_their_outlines(tmp_path):
     assert 'absent.jpg' in str(summary['skipped']) and "'point'" in str(summary['skipped'])
 
 
+def test_via_lines_are_closed_and_ellipses_turned(tmp_path):
+    picture(tmp_path / 'a.jpg', (100, 80))
+    regions = [shape('polyline', 'cat', all_points_x=[1, 11, 11], all_points_y=[2, 2, 7]),
+               shape('ellipse', 'cat', cx=50, cy=40, rx=30, ry=10),
+               shape('ellipse', 'cat', cx=50, cy=40, rx=30, ry=10, theta=np.pi / 2),
+               shape('polyline', 'cat', all_points_x=[1, 11], all_points_y=[2, 2])]
+    project = {'_via_settings': {}, '_via_img_metadata': via(regions)}    # as version 2 saves a project
+    (tmp_path / 'via.json').write_text(json.dumps(project))
+    summary = via_to_coco(tmp_path, 'all', tmp_path / 'o' / 'o.json')
+    line, lying, standing = json.loads((tmp_path / 'o' / 'o.json').read_text())['annotations']
+    assert line['bbox'] == [1, 2, 10, 5] and line['area'] == 25 and len(line['segmentation'][0]) == 6
+    assert lying['bbox'] == pytest.approx([20, 30, 60, 20]) and standing['bbox'] == pytest.approx([40, 10, 20, 60])
+    assert lying['area'] == pytest.approx(np.pi * 300, rel=0.01) == standing['area'] and summary['boxes'] == 3
+
+
 def test_via_regions_without_attributes_are_of_the_only_class(tmp_path):
     picture(tmp_path / 'a.jpg')
     numbered = {'0': shape('polygon', all_points_x=[1, 11, 11], all_points_y=[2, 2, 7])}    # version 1

@@ -32,6 +32,8 @@ class Albu(BaseTransform):
         skip_img_without_anno: drop an image of which no box is left.
     """
 
+    FOREIGN_PARTS = ('transforms', 'bbox_params')    # their types are names of albumentations
+
     def __init__(self, transforms: Sequence[Mapping[str, Any]], bbox_params: Mapping[str, Any] | None = None,
                  keymap: Mapping[str, str] | None = None, skip_img_without_anno: bool = False) -> None:
         library = _library()
