@@ -22,7 +22,7 @@ NO_PARTS = frozenset({'init_cfg', 'nms', 'logger', 'timer', 'meta'})
 
 TAKEN = {'norm_cfg': {'requires_grad'}, 'act_cfg': {'inplace'}, 'conv_cfg': {'fallback_on_stride'},
          'dcn': {'fallback_on_stride'}, 'cfg': {'postfix'},
-         'custom_hooks': {'priority'}, 'default_hooks': {'priority'}}
+         'loss_cls': {'bg_cls_weight'}, 'custom_hooks': {'priority'}, 'default_hooks': {'priority'}}
 """Arguments that whoever builds a part takes out before."""
 
 Lookup = Callable[[str, Path], 'Callable[..., Any] | None']

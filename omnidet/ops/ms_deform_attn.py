@@ -85,10 +85,9 @@ def _neighbours(location: Tensor, size: Tensor) -> tuple[list[Tensor], list[Tens
     position = location * size - 0.5
     low = position.detach().floor()
     share = position - low
-    zero = size.new_zeros(())
     cells, shares = [], []
     for cell, part in ((low, 1 - share), (low + 1, share)):
-        # fmax takes 0 where the location is not a number, so that a diverged model reads no memory that is not its own.
-        cells.append(torch.fmin(torch.fmax(cell, zero), size - 1).to(torch.int32))
-        shares.append(part * ((cell >= 0) & (cell < size)))
+        inside = (cell >= 0) & (cell < size)    # False where the location is not a number
+        cells.append(torch.where(inside, cell, 0).to(torch.int32))
+        shares.append(part * inside)
     return cells, shares

@@ -124,6 +124,18 @@ def test_any_number_of_objects_trains(kind, counts):
 
 
 @pytest.mark.parametrize('kind', KINDS)
+def test_mixed_precision_keeps_losses_and_detections_in_full_precision(kind):
+    model, images = make(kind), torch.randn(2, 3, 64, 96)
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model.loss(images, targets((3, 2)))
+        with torch.no_grad():
+            results = model.eval().predict(images, [ImageMeta((64, 96), (64, 96))] * 2)
+    sum(losses.values()).backward()
+    assert {v.dtype for v in losses.values()} | {results[0].boxes.dtype, results[0].scores.dtype} == {torch.float32}
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_padding_of_the_objects_changes_nothing(kind):
     model, images = make(kind), torch.randn(2, 3, 64, 96)
     model.eval()    # batch norms

@@ -7,6 +7,7 @@ import torch
 from harness import Comparison, records, structure
 
 import omnidet
+from omnidet.config.check import problems
 
 FIXTURE = records('queries')
 LAYOUTS, RECORDS = FIXTURE['layouts'], FIXTURE['records']
@@ -18,6 +19,11 @@ def test_model_is_built_as_recorded(config):
     with torch.device('meta'):
         model = omnidet.build_model(omnidet.load_config(config.removesuffix('.py'))).train()
     assert not structure(model, LAYOUTS[config])
+
+
+@pytest.mark.parametrize('config', [c for c in LAYOUTS if c not in AWAITED and not c.startswith('mmdet/')])
+def test_config_passes_the_check_before_a_training(config):
+    assert not problems(omnidet.load_config(config.removesuffix('.py')))
 
 
 @pytest.fixture(scope='module')

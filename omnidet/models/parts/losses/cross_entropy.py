@@ -24,7 +24,8 @@ class CrossEntropyLoss(nn.Module):
         use_sigmoid: every class by itself; the label K (or any outside 0..K-1) then has no class: background.
         use_mask: of masks: the mean over an instance's pixels, by sigmoids.
         reduction: 'none', 'mean' or 'sum'.
-        class_weight: weight of each class; with `use_sigmoid` or `use_mask`, of its positive term.
+        class_weight: weight of each class, or one number for all; with `use_sigmoid` or `use_mask`, of the positive
+            term.
         ignore_index: the label that costs nothing; none where None.
         loss_weight: factor of the loss.
         avg_non_ignore: let a mean without `avg_factor` divide by the labels that are not ignored.
@@ -34,13 +35,13 @@ class CrossEntropyLoss(nn.Module):
     custom_activation = False
 
     def __init__(self, use_sigmoid: bool = False, use_mask: bool = False, reduction: str = 'mean',
-                 class_weight: Sequence[float] | None = None, ignore_index: int | None = None,
+                 class_weight: Sequence[float] | float | None = None, ignore_index: int | None = None,
                  loss_weight: float = 1.0, avg_non_ignore: bool = False) -> None:
         super().__init__()
         if use_sigmoid and use_mask:
             raise ConfigError('CrossEntropyLoss: use_sigmoid and use_mask exclude each other: masks have sigmoids')
         self.use_sigmoid, self.use_mask, self.reduction = use_sigmoid, use_mask, reduction
-        self.class_weight = None if class_weight is None else [float(w) for w in class_weight]
+        self.class_weight = class_weight
         self.ignore_index, self.loss_weight, self.avg_non_ignore = ignore_index, loss_weight, avg_non_ignore
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None,
@@ -88,4 +89,4 @@ class CrossEntropyLoss(nn.Module):
         return loss, torch.ones_like(loss)
 
     def _class_weight(self, pred: Tensor) -> Tensor | None:
-        return None if self.class_weight is None else pred.new_tensor(self.class_weight)
+        return None if self.class_weight is None else pred.new_tensor(self.class_weight).expand(pred.shape[-1])
