@@ -31,6 +31,7 @@ class ImageMeta:
         pad_shape: (h, w) after padding; that of the batch once it is collated.
         flip_direction: 'horizontal', 'vertical', 'diagonal', or None where the image is not flipped.
         proposals: (P, 4) boxes that a model is handed (Fast R-CNN).
+        offset: (x, y) in pixels where the picture begins inside the image, which is padded around it (CenterNet).
     """
 
     img_shape: tuple[int, int]
@@ -41,6 +42,7 @@ class ImageMeta:
     img_path: str | None = None
     flip_direction: str | None = None
     proposals: Tensor | None = None
+    offset: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -153,10 +155,12 @@ class Predictions(NamedTuple):
     Attributes:
         boxes: (B, N, 4) xyxy in pixels.
         logits: (B, N, K) before the sigmoid.
+        scores: (B, N, K) in 0..1, where they are more than the sigmoid of the logits; else None.
     """
 
     boxes: Tensor
     logits: Tensor
+    scores: Tensor | None = None
 
 
 class Assignment(NamedTuple):

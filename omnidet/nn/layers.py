@@ -61,7 +61,8 @@ class SiLU(nn.SiLU):
         return F.silu(x, inplace=self.inplace and not x.requires_grad)
 
 
-for _name, _layer in {'Conv1d': nn.Conv1d, 'Conv2d': nn.Conv2d, 'Conv3d': nn.Conv3d, 'Conv': nn.Conv2d}.items():
+for _name, _layer in {'Conv1d': nn.Conv1d, 'Conv2d': nn.Conv2d, 'Conv3d': nn.Conv3d, 'Conv': nn.Conv2d,
+                      'deconv': nn.ConvTranspose2d}.items():
     CONV_LAYERS.register(_layer, _name)
 for _name, _norm in {'BN': nn.BatchNorm2d, 'BN1d': nn.BatchNorm1d, 'BN2d': nn.BatchNorm2d, 'BN3d': nn.BatchNorm3d,
                      'SyncBN': _sync_batch_norm, 'GN': nn.GroupNorm, 'LN': nn.LayerNorm, 'IN': nn.InstanceNorm2d,

@@ -38,7 +38,8 @@ class PackDetInputs(BaseTransform):
             img_id=results.get('img_id'),
             img_path=None if results.get('img_path') is None else str(results['img_path']),
             flip_direction=results.get('flip_direction'),
-            proposals=None if results.get('proposals') is None else _boxes(results['proposals']))
+            proposals=None if results.get('proposals') is None else _boxes(results['proposals']),
+            offset=_pair(results.get('offset', (0, 0)), int))
         image = np.ascontiguousarray(image.transpose(2, 0, 1))    # (C, h, w)
         return Sample(torch.from_numpy(image), pack_target(results), meta)
 

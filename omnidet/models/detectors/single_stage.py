@@ -77,6 +77,11 @@ class RTMDet(SingleStageDetector):
 
 
 @DETECTORS.register
+class CenterNet(SingleStageDetector):
+    """CenterNet (arXiv:1904.07850) and its update (arXiv:2103.07461): see `SingleStageDetector`."""
+
+
+@DETECTORS.register
 class RetinaNet(SingleStageDetector):
     """RetinaNet (arXiv:1708.02002): see `SingleStageDetector`."""
 

@@ -1,0 +1,1 @@
+"""Heads that find objects as points on a map of scores."""
