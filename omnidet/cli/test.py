@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'results.segm.json where masks are measured')
     parser.add_argument('--show-dir', type=Path, metavar='DIR',
                         help='write the test images with their detections drawn')
+    parser.add_argument('--tta', action='store_true',
+                        help='test-time augmentation: predict several versions of each image, as tta_pipeline says '
+                             '(otherwise as it is and mirrored), and merge the detections')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='X',
                         help='the lowest score that is drawn (default: 0.3)')
 
@@ -46,12 +49,14 @@ def run(args: argparse.Namespace) -> None:
     from omnidet.engine import test
     check_classes(cfg, ('test',))
     if args.show_dir is None:
-        test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=args.out)
+        test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=args.out,
+             tta=args.tta)
         return
     with tempfile.TemporaryDirectory() as folder:
         out = args.out or Path(folder, 'results.json')
         started = time.time()
-        test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=out)
+        test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=out,
+             tta=args.tta)
         written = [p for kind in ('segm', 'bbox') if (p := out.with_suffix(f'.{kind}.json')).exists()
                    and p.stat().st_mtime >= started - 2]    # not those of an earlier run; clocks of disks are coarse
         if not written:

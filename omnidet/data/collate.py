@@ -31,3 +31,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
         return Batch(images, metas)
     items = [{**s.target, 'size': tuple(s.image.shape[1:])} for s in samples if s.target is not None]
     return Batch(images, metas, Targets.collate(items, (H, W)))
+
+
+def collate_versions(samples: Sequence[Sequence[Sample]]) -> list[Batch]:
+    """Put the versions of samples that TestTimeAug makes into one batch for each version."""
+    return [collate(version) for version in zip(*samples, strict=True)]

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from omnidet.checkpoints import load_checkpoint, load_weights
-from omnidet.data import build_loader, build_preprocessor
+from omnidet.data import build_loader, build_preprocessor, collate_versions
+from omnidet.data.load_input import test_pipeline
 from omnidet.engine import distributed
 from omnidet.engine.distributed import pick_device, processes
 from omnidet.engine.hooks.checks import check_num_classes
@@ -22,7 +23,8 @@ from omnidet.engine.logging import progress_bar
 from omnidet.errors import ConfigError
 from omnidet.evaluation import build_metrics
 from omnidet.models import build_model
-from omnidet.registry import LOOPS, METRICS
+from omnidet.registry import DETECTORS, LOOPS, METRICS
+from omnidet.structures import Batch, Result
 
 
 @dataclass
@@ -34,8 +36,15 @@ class Evaluation:
     fp16: bool = False
 
 
-def build_evaluation(cfg: Mapping[str, Any], split: str, device: torch.device) -> Evaluation | None:
+def build_evaluation(cfg: Mapping[str, Any], split: str, device: torch.device,
+                     tta_pipeline: Sequence[Any] | None = None) -> Evaluation | None:
     """The images and metrics of a config's 'val' or 'test'; None where it has none.
+
+    Args:
+        cfg: the whole config.
+        split: 'val' or 'test'.
+        device: where the batches go.
+        tta_pipeline: in place of the data set's; its last transform is TestTimeAug.
 
     Raises:
         ConfigError: there is a loader and no evaluator, or the other way round.
@@ -47,8 +56,12 @@ def build_evaluation(cfg: Mapping[str, Any], split: str, device: torch.device) -
         there, lacking = ('dataloader', 'evaluator') if dataloader else ('evaluator', 'dataloader')
         raise ConfigError(f'{split}_{there} is given, but no {split}_{lacking}; give both, or set both to None')
     loop = LOOPS.build({'type': f'{split.title()}Loop', **(cfg.get(f'{split}_cfg') or {})})
+    if tta_pipeline is not None:
+        dataloader = {**dataloader, 'collate_fn': collate_versions}
     loader = build_loader(dataloader, train=False, rank=distributed.rank(), world_size=distributed.world_size(),
                           device_type=device.type)
+    if tta_pipeline is not None:
+        loader.set_pipeline(tta_pipeline)
     return Evaluation(loader, build_metrics(evaluator, loader.dataset), loop.fp16)
 
 
@@ -60,8 +73,8 @@ def evaluate(model: nn.Module, loader: Any, metrics: Sequence[Any], preprocessor
     Each process predicts its share; the figures are those of all images, and every process gets them.
 
     Args:
-        model: on `device`; it is left in the mode it came in.
-        loader: yields batches; each image at exactly one process.
+        model: on `device`; it is left in the mode it came in. A DetTTAModel where the loader yields lists of batches.
+        loader: yields batches, or lists of a batch for each version; each image at exactly one process.
         metrics: take in results and compute figures.
         preprocessor: from loaded to normalised batches.
         device: where to predict.
@@ -77,17 +90,26 @@ def evaluate(model: nn.Module, loader: Any, metrics: Sequence[Any], preprocessor
             metric.reset()
         with progress_bar('evaluate', len(loader), progress and distributed.is_main()) as advance:
             for batch in loader:
-                batch = preprocessor(batch.to(device, non_blocking=True))
+                versions = batch if isinstance(batch, list) else [batch]
+                versions = [preprocessor(b.to(device, non_blocking=True)) for b in versions]
                 with torch.autocast(device.type, half) if fp16 else contextlib.nullcontext():
-                    results = model.predict(batch.images, batch.metas, rescale=True)    # type: ignore[operator]
+                    results = _predict(model, versions, merge=isinstance(batch, list))
                 results = [r.cpu() for r in results]
                 for metric in metrics:
-                    metric.update(results, batch.metas)
+                    metric.update(results, versions[0].metas)
                 advance()
         return compute(metrics)
     finally:
         model.train(training[0])
         preprocessor.train(training[1])
+
+
+def _predict(model: nn.Module, versions: Sequence[Batch], merge: bool) -> list[Result]:
+    """The results of a batch, or of several versions of one."""
+    images, metas = [b.images for b in versions], [b.metas for b in versions]
+    if merge:
+        return model.predict(images, metas, rescale=True)    # type: ignore[operator]
+    return model.predict(images[0], metas[0], rescale=True)    # type: ignore[operator]
 
 
 def compute(metrics: Sequence[Any]) -> dict[str, float]:
@@ -101,7 +123,7 @@ def compute(metrics: Sequence[Any]) -> dict[str, float]:
 
 
 def test(cfg: Mapping[str, Any], checkpoint: str | Path, work_dir: str | Path | None = None, device: str | None = None,
-         trust: bool = False, out: str | Path | None = None, quiet: bool = False) -> dict[str, Any]:
+         trust: bool = False, out: str | Path | None = None, quiet: bool = False, tta: bool = False) -> dict[str, Any]:
     """Measure a checkpoint on the config's test set.
 
     Args:
@@ -112,6 +134,8 @@ def test(cfg: Mapping[str, Any], checkpoint: str | Path, work_dir: str | Path | 
         trust: read a checkpoint that may run code.
         out: write the detections as COCO's results: `results.json` gives `results.bbox.json`.
         quiet: print nothing.
+        tta: look at several versions of each image (`tta_pipeline`) and merge what is found in them (`tta_model`);
+            `tta_settings` says what happens where the config has none.
 
     Returns:
         `metrics` {name: figure}, `report` (tables as text), `images`, `seconds`, `images_per_second`.
@@ -119,7 +143,8 @@ def test(cfg: Mapping[str, Any], checkpoint: str | Path, work_dir: str | Path | 
     place = pick_device(device)
     with processes(place):
         split = 'test' if cfg.get('test_dataloader') else 'val'
-        evaluation = build_evaluation(_with_results(cfg, split, out), split, place)
+        merging, tta_pipeline = tta_settings(cfg) if tta else (None, None)
+        evaluation = build_evaluation(_with_results(cfg, split, out), split, place, tta_pipeline)
         if evaluation is None:
             raise ConfigError('the config has neither test_dataloader nor val_dataloader')
         content = load_checkpoint(checkpoint, trust=trust)
@@ -129,6 +154,8 @@ def test(cfg: Mapping[str, Any], checkpoint: str | Path, work_dir: str | Path | 
         talks = distributed.is_main() and not quiet
         if talks:
             print(report)
+        if merging is not None:
+            model = DETECTORS.build(merging, module=model)
         model.to(place).eval()
         preprocessor = build_preprocessor(cfg['model'].get('data_preprocessor')).to(place)
         start = time.perf_counter()
@@ -148,6 +175,26 @@ def test(cfg: Mapping[str, Any], checkpoint: str | Path, work_dir: str | Path | 
 
 
 test.__test__ = False    # type: ignore[attr-defined]    # its name looks like a test to pytest
+
+
+def tta_settings(cfg: Mapping[str, Any]) -> tuple[Mapping[str, Any], Sequence[Any]]:
+    """A config's `tta_model` and `tta_pipeline`.
+
+    Where the config has none: its test pipeline with the image as it is and mirrored, and suppression at an IoU of 0.5.
+
+    Raises:
+        ConfigError: there is no pipeline, or its last transform is not the one that packs.
+    """
+    model = cfg.get('tta_model') or {'type': 'DetTTAModel', 'tta_cfg': {'nms': {'type': 'nms', 'iou_threshold': 0.5},
+                                                                       'max_per_img': 100}}
+    if cfg.get('tta_pipeline'):
+        return model, cfg['tta_pipeline']
+    *steps, last = test_pipeline(cfg)
+    if last.get('type') != 'PackDetInputs':
+        raise ConfigError(f'test-time augmentation without a tta_pipeline needs a test pipeline that ends with '
+                          f'PackDetInputs; this one ends with {last.get("type")!r}')
+    flips = [{'type': 'RandomFlip', 'prob': 1.0}, {'type': 'RandomFlip', 'prob': 0.0}]
+    return model, [*steps, {'type': 'TestTimeAug', 'transforms': [flips, [last]]}]
 
 
 def _with_results(cfg: Mapping[str, Any], split: str, out: str | Path | None) -> Mapping[str, Any]:
