@@ -174,6 +174,37 @@ class BatchSyncRandomResize(nn.Module):
         return height, max(int(self.size_divisor * round(height * W / H / self.size_divisor)), self.size_divisor)
 
 
+@PREPROCESSORS.register
+class BatchResize(nn.Module):
+    """Resize training batches so that the shorter side has one length, and the longer one at most another; then pad.
+
+    Args:
+        scale: the two lengths in pixels, in either order.
+        pad_size_divisor: H and W become multiples of this.
+        pad_value: what padded pixels hold.
+    """
+
+    def __init__(self, scale: tuple[int, int], pad_size_divisor: int = 32, pad_value: float = 0) -> None:
+        super().__init__()
+        self.shorter, self.longer = min(scale), max(scale)
+        self.pad_size_divisor = pad_size_divisor
+        self.pad_value = pad_value
+
+    def set_progress(self, epoch: int, iteration: int) -> None:
+        """Nothing here depends on it."""
+
+    def forward(self, batch: Batch) -> Batch:
+        h, w = batch.images.shape[-2:]
+        factor = min(self.shorter / min(h, w), self.longer / max(h, w))
+        shape = round(h * factor), round(w * factor)
+        fy, fx = shape[0] / h, shape[1] / w
+        images = F.interpolate(batch.images, size=shape, mode='bilinear', align_corners=False)
+        H, W = (-(-n // self.pad_size_divisor) * self.pad_size_divisor for n in shape)
+        images = F.pad(images, _right_bottom(images, (H, W)), value=self.pad_value)
+        targets = pad_targets(_rescale_targets(batch.targets, fy, fx, shape), (H, W))
+        return Batch(images, [_rescaled(m, fy, fx, (H, W)) for m in batch.metas], targets)
+
+
 def _rescaled(meta: ImageMeta, fy: float, fx: float, shape: tuple[int, int]) -> ImageMeta:
     h, w = meta.img_shape
     return dataclasses.replace(meta, img_shape=(int(h * fy), int(w * fx)), pad_shape=shape,

@@ -73,6 +73,21 @@ def test_random_sizes_change_every_interval_and_take_the_boxes_along():
     assert again(collate([sample(64, 64)])).images.shape[2] == sizes[12]
 
 
+@pytest.mark.parametrize('size, scale, shape, padded', [
+    ((40, 60), (100, 80), (67, 100), (96, 128)),     # the longer side is the limit
+    ((40, 40), (80, 100), (80, 80), (96, 96)),       # the shorter one is
+])
+def test_batches_are_resized_to_a_shorter_and_a_longer_side(size, scale, shape, padded):
+    pre = build_preprocessor(dict(batch_augments=[dict(type='BatchResize', scale=scale, pad_value=7)]))
+    out = pre(collate([sample(*size)]))
+    assert out.images.shape[2:] == padded and out.metas[0].pad_shape == padded and out.metas[0].img_shape == shape
+    assert out.targets.boxes[0, 0].tolist() == pytest.approx(
+        [0, 0, shape[1] / size[1] * 4, shape[0] / size[0] * 4])
+    assert (out.images[:, :, shape[0]:] == 7).all() and (out.images[:, :, :, shape[1]:] == 7).all()
+    assert out.targets.sizes.tolist() == [list(shape)]
+    assert pre.eval()(collate([sample(*size)])).images.shape[2:] == size
+
+
 @pytest.mark.parametrize('cfg', [dict(mean=[1, 2, 3]), dict(mean=[1, 2], std=[1, 2]),
                                  dict(bgr_to_rgb=True, rgb_to_bgr=True), dict(maen=[1])])
 def test_nonsense_is_refused(cfg):
