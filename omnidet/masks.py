@@ -100,6 +100,16 @@ class InstanceMasks:
         bits = torch.cat([m.bits for m in some]) if some else torch.zeros(0, dtype=torch.uint8)
         return cls(bits, windows, starts, (int(size[0]), int(size[1])))
 
+    @classmethod
+    def cat(cls, items: Sequence[InstanceMasks], size: tuple[int, int]) -> InstanceMasks:
+        """Masks (g,) of images of `size` (H, W), one after another; none where there are no items."""
+        if not items:
+            return cls.from_windows([], [], size)
+        lengths = [len(m.bits) for m in items]
+        starts = [m.starts + sum(lengths[:i]) for i, m in enumerate(items)]
+        return cls(torch.cat([m.bits for m in items]), torch.cat([m.windows for m in items]), torch.cat(starts),
+                   (int(size[0]), int(size[1])))
+
     def __len__(self) -> int:
         return len(self.starts)
 

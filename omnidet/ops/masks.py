@@ -6,6 +6,7 @@ products, and no whole image (G, H, W) is ever made.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 
 import torch
@@ -15,6 +16,7 @@ from omnidet.masks import InstanceMasks
 from omnidet.ops.bins import axis_taps
 
 BUDGET = 1 << 23    # numbers in the matrices that are held at once: 32 MB
+CHUNK = 1 << 20    # pixels that are looked at at once
 
 
 @torch.no_grad()
@@ -169,3 +171,92 @@ def resize_masks(masks: InstanceMasks, size: tuple[int, int]) -> InstanceMasks:
         pieces.append(crop[y][:, x].flatten())
     return InstanceMasks(torch.cat(pieces), windows, (lengths.cumsum(0) - lengths).view(masks.starts.shape),
                          (int(size[0]), int(size[1])))
+
+
+def pixels_at(masks: InstanceMasks, instance: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The pixels where some columns and some rows of masks cross. Never synchronises with the device.
+
+    Args:
+        masks: (...,), of any leading dimensions.
+        instance: (M,) int64 into all masks, their leading dimensions flattened.
+        x: (w,) int64 columns.
+        y: (h,) int64 rows.
+
+    Returns:
+        (M, h, w) bool; False outside the image.
+    """
+    if not masks.bits.numel():
+        return torch.zeros(len(instance), len(y), len(x), dtype=torch.bool, device=instance.device)
+    window, start = masks.windows.reshape(-1, 4)[instance], masks.starts.reshape(-1)[instance]
+    x1, y1, x2, y2 = window[..., None].unbind(1)    # (M, 1)
+    inside = ((y >= y1) & (y < y2))[:, :, None] & ((x >= x1) & (x < x2))[:, None]    # (M, h, w)
+    at = ((y - y1) * (x2 - x1) + start[:, None])[:, :, None] + (x - x1)[:, None]
+    return masks.bits[torch.where(inside, at, 0)].bool() & inside
+
+
+def masks_at_stride(masks: InstanceMasks, instance: Tensor, stride: int, size: tuple[int, int],
+                    smooth: bool = False) -> Tensor:
+    """What masks show on a coarser grid.
+
+    Args:
+        masks: (...,), of any leading dimensions.
+        instance: (M,) int64 into all masks, their leading dimensions flattened.
+        stride: pixels between the grid's cells.
+        size: (h, w) of the grid.
+        smooth: shrink bilinearly and round, a half up: at an even stride a cell is set where two of the four pixels in
+            its middle are; else a cell is the pixel to the right of and below its middle.
+
+    Returns:
+        (M, h, w) bool.
+    """
+    y, x = (torch.arange(n, device=instance.device) * stride + stride // 2 for n in size)
+    if not smooth or stride % 2:
+        return pixels_at(masks, instance, x, y)
+    return sum(pixels_at(masks, instance, x - i, y - j).byte() for i in (0, 1) for j in (0, 1)) >= 2
+
+
+def mass_and_center(masks: InstanceMasks) -> tuple[Tensor, Tensor]:
+    """The pixels of each mask, and their mean position. Never synchronises with the device.
+
+    Args:
+        masks: (...,), of any leading dimensions.
+
+    Returns:
+        (...,) float32 pixels, and (..., 2) float32 x, y, where 0 is the first pixel; zeros for an empty mask.
+    """
+    window, T = masks.windows.reshape(-1, 4), masks.bits.numel()
+    w, h = (window[:, 2:] - window[:, :2]).clamp(min=0).unbind(-1)
+    begin = torch.where(w * h > 0, masks.starts.reshape(-1), T)    # (M,); an empty window owns no bit
+    edges, order = begin.sort()
+    sums = begin.new_zeros(len(begin), 3)    # pixels, sum of columns, sum of rows
+    for at in range(0, T, CHUNK):
+        place = torch.arange(at, min(at + CHUNK, T), device=masks.device)
+        rank = torch.searchsorted(edges, place, right=True) - 1
+        owner = order[rank.clamp(min=0)]
+        offset, width = place - begin[owner], w[owner].clamp(min=1)
+        bit = masks.bits[at:at + CHUNK].bool() & (rank >= 0) & (offset < w[owner] * h[owner])
+        row = offset // width
+        sums.index_add_(0, owner, torch.stack([torch.ones_like(row), offset - row * width, row], 1) * bit[:, None])
+    # masks that share a window, as indexing with repeats gives them: the last in the order owns its bits
+    owner = order[(torch.searchsorted(edges, begin, right=True) - 1).clamp(min=0)] if len(begin) else order
+    sums = torch.where((begin < T)[:, None], sums[owner], 0).double()
+    center = (sums[:, 1:] / sums[:, :1].clamp(min=1) + window[:, :2]) * (sums[:, :1] > 0)
+    return sums[:, 0].float().view(masks.starts.shape), center.float().view(*masks.starts.shape, 2)
+
+
+def threshold_resized(maps: Tensor, resize: Callable[[Tensor], Tensor], size: tuple[int, int],
+                      threshold: float) -> InstanceMasks:
+    """Masks in images from small maps of them, a few at a time.
+
+    Args:
+        maps: (K, h, w) logits or probabilities.
+        resize: (k, h, w) -> (k, H, W).
+        size: (H, W) of the image.
+        threshold: what a pixel must exceed.
+
+    Returns:
+        (K,) masks, whose windows lie close around what is set.
+    """
+    step = max(BUDGET // max(size[0] * size[1], 1), 1)
+    parts = [InstanceMasks.from_dense(resize(part) > threshold) for part in maps.split(step)] if len(maps) else []
+    return InstanceMasks.cat(parts, size).to(maps.device)
