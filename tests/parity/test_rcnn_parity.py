@@ -32,12 +32,10 @@ SMALL = {
     'retinanet/retinanet_r18_fpn_1x_coco.py',
     'mask_rcnn/mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco.py',
 }
-AWAITED = {'faster_rcnn/faster-rcnn_r50_fpn_fcos-rpn_1x_coco.py': 'FCOSHead'}    # parts that are still to come
 
 
 def _slow_unless(configs, fast):
-    marks = {c: [pytest.mark.xfail(reason=f'{part} is to come', strict=True)] for c, part in AWAITED.items()}
-    return [pytest.param(c, marks=marks.get(c, []) + ([] if c in fast else [pytest.mark.slow])) for c in configs]
+    return [pytest.param(c, marks=() if c in fast else pytest.mark.slow) for c in configs]
 
 
 def test_fast_tests_name_recorded_configs():

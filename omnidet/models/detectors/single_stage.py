@@ -87,6 +87,31 @@ class RetinaNet(SingleStageDetector):
 
 
 @DETECTORS.register
+class FCOS(SingleStageDetector):
+    """FCOS (arXiv:1904.01355): see `SingleStageDetector`."""
+
+
+@DETECTORS.register
+class ATSS(SingleStageDetector):
+    """ATSS (arXiv:1912.02424): see `SingleStageDetector`."""
+
+
+@DETECTORS.register
+class GFL(SingleStageDetector):
+    """Generalised focal loss (arXiv:2006.04388): see `SingleStageDetector`."""
+
+
+@DETECTORS.register
+class TOOD(SingleStageDetector):
+    """Task-aligned one-stage detection (arXiv:2108.07755): see `SingleStageDetector`."""
+
+
+@DETECTORS.register
+class YOLOX(SingleStageDetector):
+    """YOLOX (arXiv:2107.08430): see `SingleStageDetector`."""
+
+
+@DETECTORS.register
 class RPN(SingleStageDetector):
     """A region proposal network by itself (arXiv:1506.01497, section 3.1); it finds objects of class 0.
 

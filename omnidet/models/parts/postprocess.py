@@ -43,7 +43,7 @@ class GridPostprocess:
                               f'found {dict(self.nms)}')
 
     def __call__(self, scores: Tensor, deltas: Tensor, level_sizes: Sequence[int], decode: Decode,
-                 metas: Sequence[ImageMeta], rescale: bool) -> list[Result]:
+                 metas: Sequence[ImageMeta], rescale: bool, quality: Tensor | None = None) -> list[Result]:
         """The detections of each image.
 
         Args:
@@ -53,12 +53,14 @@ class GridPostprocess:
             decode: (indices (M,) of priors, deltas (M, R), (h, w) to clip to) -> boxes (M, 4) in the batch's pixels.
             metas: B, for the size to clip to and the way back to the file's pixels.
             rescale: give boxes in pixels of the file, not of the batch.
+            quality: (B, N) in 0..1, a factor of the chosen candidates' scores; they are chosen without it.
         """
-        return [self._image(s, d, level_sizes, decode, meta, rescale)
-                for s, d, meta in zip(scores, deltas, metas, strict=True)]
+        factors = [None] * len(metas) if quality is None else quality
+        return [self._image(s, d, level_sizes, decode, meta, rescale, factor)
+                for s, d, meta, factor in zip(scores, deltas, metas, factors, strict=True)]
 
     def _image(self, scores: Tensor, deltas: Tensor, level_sizes: Sequence[int], decode: Decode, meta: ImageMeta,
-               rescale: bool) -> Result:
+               rescale: bool, quality: Tensor | None) -> Result:
         K = scores.shape[-1]
         best, at, start = [], [], 0
         for size, level in zip(level_sizes, scores.split(list(level_sizes)), strict=True):
@@ -73,6 +75,8 @@ class GridPostprocess:
             start += size
         score, index = torch.cat(best), torch.cat(at)
         prior, label = torch.div(index, K, rounding_mode='floor'), index % K
+        if quality is not None:
+            score = score * quality[prior]
         boxes = decode(prior, deltas[prior].float(), deltas.new_tensor(meta.img_shape, dtype=torch.float32))
         return self._finish(boxes, score.float(), label, meta, rescale)
 

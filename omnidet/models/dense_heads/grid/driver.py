@@ -29,7 +29,6 @@ class GridTraining:
         sampler: which priors the loss sees; all where None.
         allowed_border: by how many pixels an anchor may leave the image; negative allows any.
         pos_weight: weight of a positive prior's class loss; 1 where not positive.
-        smoothl1_beta, neg_pos_ratio: SSD's box loss, and its negatives for each positive.
         debug: accepted as configs carry it.
     """
 
@@ -37,8 +36,6 @@ class GridTraining:
     sampler: Cfg | None = None
     allowed_border: float = -1
     pos_weight: float = -1
-    smoothl1_beta: float = 1.0
-    neg_pos_ratio: float = 3
     debug: bool = False
 
 
@@ -46,17 +43,21 @@ class DenseHead(nn.Module):
     """A grid head: a row of choices, and the two walks that every such head takes.
 
     A subclass owns the layers and says three things: `forward(feats)` gives (B, N, ...) tensors of all levels, with the
-    class logits as `cls` and what `coder` turns into boxes as `reg`; `losses(...)` gives the losses of assigned priors;
-    `num_classes` is K. Where a score is more than the sigmoid of its logit, it overrides `scores`.
+    class logits as `cls`, what becomes boxes as `reg`, and as `quality` (B, N, 1), where there is one, the logit that
+    candidates are ranked by beside their score; `losses(...)` gives the losses of assigned priors; `num_classes` is K.
+    Where a score is more than the sigmoid of its logit it overrides `scores`, where a box is more than the coder's
+    `decode`, and `predictions` where its assigner wants to see more than logits and boxes.
 
     Args:
         anchor_generator: the priors.
         bbox_coder: between boxes and what is regressed.
-        train_cfg: the fields of `GridTraining`; None for a head that will not train.
+        train_cfg: the fields of `training_fields`; None for a head that will not train.
         test_cfg: the fields of `GridPostprocess`; None for a head that will not predict.
     """
 
     num_classes: int
+    training_fields: type[GridTraining] = GridTraining
+    """What a `train_cfg` may hold."""
     use_sigmoid_cls = True
     """Whether each class has a sigmoid by itself; else there are K + 1 logits under a softmax, background the last."""
 
@@ -65,8 +66,8 @@ class DenseHead(nn.Module):
         self.prior_generator = PRIORS.build(anchor_generator)
         self.coder = CODERS.build(bbox_coder)
         if train_cfg is not None:
-            check_arguments(GridTraining, train_cfg)
-            self.training_cfg = GridTraining(**train_cfg)
+            check_arguments(self.training_fields, train_cfg)
+            self.training_cfg = self.training_fields(**train_cfg)
             self.assigner = ASSIGNERS.build(self.training_cfg.assigner)
             self.sampler = SAMPLERS.build(self.training_cfg.sampler or {'type': 'PseudoSampler'})
         if test_cfg is not None:
@@ -77,12 +78,21 @@ class DenseHead(nn.Module):
         """(B, N, K) in 0..1."""
         return out['cls'].sigmoid() if self.use_sigmoid_cls else out['cls'].softmax(-1)[..., :-1]
 
+    def decode(self, priors: Priors, reg: Tensor, max_shape: Tensor | None = None) -> Tensor:
+        """(..., N, R) of `forward`'s `reg` -> (..., N, 4) boxes in pixels, clipped to `max_shape` (..., 2), (h, w)."""
+        boxes: Tensor = self.coder.decode(priors, reg, max_shape)
+        return boxes
+
+    def predictions(self, out: Outputs, priors: Priors) -> Predictions:
+        """What an assigner with `needs_predictions` gets to see."""
+        return Predictions(self.decode(priors, out['reg']), out['cls'])
+
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
         """{name: scalar}.
 
         Args:
-            out: what `forward` gave.
+            out: what `forward` gave, in float32.
             priors: N priors.
             assignment: which object each prior answers for.
             gt_boxes: (B, N, 4), the object's box at each prior; it means something where the prior is positive.
@@ -105,8 +115,9 @@ class DenseHead(nn.Module):
 
     def loss_of(self, out: Outputs, priors: Priors, targets: Targets) -> dict[str, Tensor]:
         """The losses of what `forward` gave."""
+        out = {name: value.float() for name, value in out.items()}
         inside = inside_image(priors, targets.sizes, self.training_cfg.allowed_border)
-        preds = Predictions(self.coder.decode(priors, out['reg'].detach()), out['cls'].detach()) \
+        preds = self.predictions({name: value.detach() for name, value in out.items()}, priors) \
             if self.assigner.needs_predictions else None
         assignment = self.sampler(self.assigner(priors, targets, inside, preds))
         gt_boxes = targets.boxes.gather(1, assignment.gt[..., None].expand(-1, -1, 4))    # (B, N, 4)
@@ -122,8 +133,9 @@ class DenseHead(nn.Module):
         """The detections in what `forward` gave."""
         def decode(index: Tensor, deltas: Tensor, shape: Tensor) -> Tensor:
             chosen = Priors(priors.boxes[index], priors.strides[index], ())
-            return self.coder.decode(chosen, deltas, shape)
-        return options(self.scores(out), out['reg'], priors.level_sizes, decode, metas, rescale)
+            return self.decode(chosen, deltas, shape)
+        quality = out['quality'][..., 0].sigmoid() if 'quality' in out else None
+        return options(self.scores(out), out['reg'], priors.level_sizes, decode, metas, rescale, quality)
 
     def propose(self, feats: Sequence[Tensor], metas: Sequence[ImageMeta],
                 proposal_cfg: Cfg | None = None) -> Proposals:
@@ -169,7 +181,7 @@ def anchor_losses(head: Any, out: Outputs, priors: Priors, assignment: Assignmen
     positive = assignment.positive
     total = sampled_count(assignment, with_negatives=head.sampler.num is not None)
     labels = torch.where(positive, gt_labels, head.num_classes)
-    cls = head.loss_cls(out['cls'].float(), labels, class_weight(assignment, head.training_cfg.pos_weight),
+    cls = head.loss_cls(out['cls'], labels, class_weight(assignment, head.training_cfg.pos_weight),
                         avg_factor=total)
     pred, target = box_terms(head, out, priors, positive, gt_boxes)
     return cls, head.loss_bbox(pred, target, positive.float(), avg_factor=total)
@@ -181,9 +193,9 @@ def box_terms(head: Any, out: Outputs, priors: Priors, positive: Tensor, gt_boxe
     Where there is no object, a prediction is held against itself, or a prior against itself: both are finite.
     """
     if head.reg_decoded_bbox:
-        pred = head.coder.decode(priors, out['reg'].float())
+        pred = head.decode(priors, out['reg'])
         return pred, torch.where(positive[..., None], gt_boxes, pred.detach())
-    return out['reg'].float(), head.coder.encode(priors, torch.where(positive[..., None], gt_boxes, priors.boxes))
+    return out['reg'], head.coder.encode(priors, torch.where(positive[..., None], gt_boxes, priors.boxes))
 
 
 def class_weight(assignment: Assignment, pos_weight: float) -> Tensor:
@@ -200,6 +212,9 @@ def sampled_count(assignment: Assignment, with_negatives: bool) -> Tensor:
     return reduce_mean(count.float())
 
 
-def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
-    """L maps (B, A * channels, H_l, W_l) -> (B, N, channels), levels one after another, row by row, then by anchor."""
-    return torch.cat([m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, channels) for m in maps], 1)
+def matched_boxes(boxes: Tensor, gt_boxes: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """Predicted boxes (B, N, 4) and what a box loss holds them against.
+
+    Where there is no object a box is held against itself: a prediction gone wild there cannot spoil the gradient.
+    """
+    return boxes, torch.where(positive[..., None], gt_boxes, boxes.detach())

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from omnidet.models.dense_heads.grid.driver import DenseHead, Outputs, anchor_losses, flatten_levels
-from omnidet.nn import ConvModule
+from omnidet.models.dense_heads.grid.driver import DenseHead, Outputs, anchor_losses
+from omnidet.models.dense_heads.grid.layers import conv_tower, flatten_levels, through
 from omnidet.nn.initialize import initialize
 from omnidet.registry import DENSE_HEADS, LOSSES
 from omnidet.structures import Assignment, Priors
@@ -56,8 +56,7 @@ class RetinaHead(DenseHead):
         self.cls_channels = num_classes if self.use_sigmoid_cls else num_classes + 1
 
         def tower() -> nn.ModuleList:
-            return nn.ModuleList(ConvModule(in_channels if i == 0 else feat_channels, feat_channels, 3, padding=1,
-                                            conv_cfg=conv_cfg, norm_cfg=norm_cfg) for i in range(stacked_convs))
+            return conv_tower(in_channels, feat_channels, stacked_convs, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
 
         def last(channels: int) -> nn.Conv2d:
             anchors = self.prior_generator.num_base_priors[0]
@@ -69,15 +68,8 @@ class RetinaHead(DenseHead):
 
     def forward(self, feats: Sequence[Tensor]) -> Outputs:
         """L maps (B, C, H_l, W_l) -> cls (B, N, K) logits (K + 1 under a softmax), reg (B, N, 4) deltas."""
-        cls, reg = [], []
-        for feat in feats:
-            c = r = feat
-            for conv in self.cls_convs:
-                c = conv(c)
-            for conv in self.reg_convs:
-                r = conv(r)
-            cls.append(self.retina_cls(c))
-            reg.append(self.retina_reg(r))
+        cls = [self.retina_cls(through(self.cls_convs, feat)) for feat in feats]
+        reg = [self.retina_reg(through(self.reg_convs, feat)) for feat in feats]
         return {'cls': flatten_levels(cls, self.cls_channels), 'reg': flatten_levels(reg, self.coder.encode_size)}
 
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from omnidet.errors import ConfigError
-from omnidet.models.dense_heads.grid.driver import DenseHead, Outputs, anchor_losses, flatten_levels
+from omnidet.models.dense_heads.grid.driver import DenseHead, Outputs, anchor_losses
+from omnidet.models.dense_heads.grid.layers import flatten_levels
 from omnidet.models.parts.postprocess import GridPostprocess
 from omnidet.models.parts.proposals import as_results, propose_by_level
 from omnidet.nn import ConvModule

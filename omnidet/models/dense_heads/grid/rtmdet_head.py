@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omnidet.models.dense_heads.grid.driver import DenseHead, Outputs, class_weight, flatten_levels
+from omnidet.models.dense_heads.grid.driver import DenseHead, Outputs, class_weight, matched_boxes
+from omnidet.models.dense_heads.grid.layers import conv_tower, flatten_levels, through
 from omnidet.nn import ConvModule, DepthwiseSeparableConvModule, Scale, bias_for_probability, normal_
 from omnidet.ops.distributed import reduce_mean
 from omnidet.registry import DENSE_HEADS, LOSSES
@@ -34,10 +35,8 @@ def rtmdet_losses(head: Any, out: Outputs, priors: Priors, assignment: Assignmen
     weight = class_weight(assignment, head.training_cfg.pos_weight)
     labels = torch.where(assignment.positive, gt_labels, head.num_classes)
     total = reduce_mean(assignment.score.sum()).clamp(min=1)
-    boxes = head.coder.decode(priors, out['reg'].float())
-    # Where there is no object, hold the box against itself: a prediction gone wild there cannot spoil the gradient.
-    gt_boxes = torch.where(assignment.positive[..., None], gt_boxes, boxes.detach())
-    return {'loss_cls': head.loss_cls(out['cls'].float(), (labels, assignment.score), weight, avg_factor=total),
+    boxes, gt_boxes = matched_boxes(head.decode(priors, out['reg']), gt_boxes, assignment.positive)
+    return {'loss_cls': head.loss_cls(out['cls'], (labels, assignment.score), weight, avg_factor=total),
             'loss_bbox': head.loss_bbox(boxes, gt_boxes, assignment.score, avg_factor=total)}
 
 
@@ -73,11 +72,10 @@ class RTMDetHead(DenseHead):
                  init_cfg: Cfg | None = None) -> None:
         super().__init__(anchor_generator, bbox_coder, train_cfg, test_cfg)
         self.num_classes, self.with_objectness = num_classes, with_objectness
-        cfgs = {'conv_cfg': conv_cfg, 'norm_cfg': norm_cfg, 'act_cfg': act_cfg}
+        cfgs: Any = {'conv_cfg': conv_cfg, 'norm_cfg': norm_cfg, 'act_cfg': act_cfg}
 
         def tower() -> nn.ModuleList:
-            return nn.ModuleList(ConvModule(in_channels if i == 0 else feat_channels, feat_channels, 3, padding=1,
-                                            **cfgs) for i in range(stacked_convs))
+            return conv_tower(in_channels, feat_channels, stacked_convs, **cfgs)
 
         def last(channels: int) -> nn.Conv2d:
             return nn.Conv2d(feat_channels, channels, pred_kernel_size, padding=pred_kernel_size // 2)
@@ -94,11 +92,7 @@ class RTMDetHead(DenseHead):
         """L maps (B, C, H_l, W_l) -> cls (B, N, K) logits, reg (B, N, 4) distances in pixels."""
         cls, reg = [], []
         for feat, scale, stride in zip(feats, self.scales, self.prior_generator.strides, strict=True):
-            c = r = feat
-            for conv in self.cls_convs:
-                c = conv(c)
-            for conv in self.reg_convs:
-                r = conv(r)
+            c, r = through(self.cls_convs, feat), through(self.reg_convs, feat)
             logits = self.rtm_cls(c)
             cls.append(with_objectness(logits, self.rtm_obj(r)) if self.with_objectness else logits)
             reg.append(scale(self.rtm_reg(r).exp()).float() * stride[0])
@@ -133,13 +127,12 @@ class RTMDetSepBNHead(DenseHead):
         super().__init__(anchor_generator, bbox_coder, train_cfg, test_cfg)
         self.num_classes, self.with_objectness, self.exp_on_reg = num_classes, with_objectness, exp_on_reg
         conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
-        cfgs = {'conv_cfg': conv_cfg, 'norm_cfg': norm_cfg, 'act_cfg': act_cfg}
+        cfgs: Any = {'conv_cfg': conv_cfg, 'norm_cfg': norm_cfg, 'act_cfg': act_cfg}
         levels = range(len(self.prior_generator.strides))
 
         def towers() -> nn.ModuleList:
-            return nn.ModuleList(
-                nn.ModuleList(conv(in_channels if i == 0 else feat_channels, feat_channels, 3, padding=1, **cfgs)
-                              for i in range(stacked_convs)) for _ in levels)
+            return nn.ModuleList(conv_tower(in_channels, feat_channels, stacked_convs, module=conv, **cfgs)
+                                 for _ in levels)
 
         def last(channels: int) -> nn.ModuleList:
             return nn.ModuleList(nn.Conv2d(feat_channels, channels, pred_kernel_size, padding=pred_kernel_size // 2)
@@ -161,11 +154,7 @@ class RTMDetSepBNHead(DenseHead):
         """L maps (B, C, H_l, W_l) -> cls (B, N, K) logits, reg (B, N, 4) distances in pixels."""
         cls, reg = [], []
         for i, (feat, stride) in enumerate(zip(feats, self.prior_generator.strides, strict=True)):
-            c = r = feat
-            for conv in self.cls_convs[i]:
-                c = conv(c)
-            for conv in self.reg_convs[i]:
-                r = conv(r)
+            c, r = through(self.cls_convs[i], feat), through(self.reg_convs[i], feat)
             logits, distance = self.rtm_cls[i](c), self.rtm_reg[i](r)
             cls.append(with_objectness(logits, self.rtm_obj[i](r)) if self.with_objectness else logits)
             reg.append((distance.exp() if self.exp_on_reg else distance) * stride[0])

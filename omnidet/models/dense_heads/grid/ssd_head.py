@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 
 from omnidet.models.dense_heads.grid.driver import (
     DenseHead,
+    GridTraining,
     Outputs,
     box_terms,
     class_weight,
-    flatten_levels,
     sampled_count,
 )
+from omnidet.models.dense_heads.grid.layers import flatten_levels
 from omnidet.models.parts.losses.regression import smooth_l1
 from omnidet.nn import ConvModule, DepthwiseSeparableConvModule
 from omnidet.nn.initialize import initialize
@@ -31,6 +33,20 @@ ANCHORS: Cfg = {'type': 'SSDAnchorGenerator', 'scale_major': False, 'input_size'
 DELTAS: Cfg = {'type': 'DeltaXYWHBBoxCoder', 'clip_border': True, 'target_means': (0.0, 0.0, 0.0, 0.0),
                'target_stds': (1.0, 1.0, 1.0, 1.0)}
 XAVIER: Cfg = {'type': 'Xavier', 'layer': 'Conv2d', 'distribution': 'uniform', 'bias': 0}
+
+
+@dataclass(frozen=True)
+class SSDTraining(GridTraining):
+    """An SSD head's `train_cfg`.
+
+    Attributes:
+        smoothl1_beta: where the box loss turns from quadratic to linear.
+        neg_pos_ratio: negatives for each positive.
+        The others: see `GridTraining`.
+    """
+
+    smoothl1_beta: float = 1.0
+    neg_pos_ratio: float = 3
 
 
 @DENSE_HEADS.register
@@ -48,11 +64,13 @@ class SSDHead(DenseHead):
         conv_cfg, norm_cfg, act_cfg: the kinds of layers.
         anchor_generator, bbox_coder: the priors, and how boxes are regressed at them.
         reg_decoded_bbox: take the box loss on boxes, not on what is regressed.
-        train_cfg, test_cfg: see `GridTraining` and `GridPostprocess`.
+        train_cfg, test_cfg: see `SSDTraining` and `GridPostprocess`.
         init_cfg: initial values; Xavier where None.
     """
 
     use_sigmoid_cls = False
+    training_fields = SSDTraining
+    training_cfg: SSDTraining
 
     def __init__(self, num_classes: int = 80, in_channels: Sequence[int] = (512, 1024, 512, 256, 256, 256),
                  stacked_convs: int = 0, feat_channels: int = 256, use_depthwise: bool = False,
@@ -94,7 +112,7 @@ class SSDHead(DenseHead):
         options, positive = self.training_cfg, assignment.positive
         total = sampled_count(assignment, with_negatives=False)
         labels = torch.where(positive, gt_labels, self.num_classes)
-        cost = F.cross_entropy(out['cls'].float().transpose(1, 2), labels, reduction='none')    # (B, N)
+        cost = F.cross_entropy(out['cls'].transpose(1, 2), labels, reduction='none')    # (B, N)
         seen = positive | hardest(cost.detach(), ~(positive | assignment.ignored), positive, options.neg_pos_ratio)
         loss_cls = (cost * class_weight(assignment, options.pos_weight) * seen).sum() / total
         pred, target = box_terms(self, out, priors, positive, gt_boxes)

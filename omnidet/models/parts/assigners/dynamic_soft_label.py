@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from omnidet.models.parts.assigners.batches import PAIRS, by_images
 from omnidet.ops.boxes import box_center
 from omnidet.registry import ASSIGNERS, IOU_CALCULATORS
 from omnidet.structures import Assignment, Predictions, Priors, Targets
@@ -35,7 +36,7 @@ class DynamicSoftLabelAssigner:
 
     def __init__(self, soft_center_radius: float = 3.0, topk: int = 13, iou_weight: float = 3.0,
                  iou_calculator: Mapping[str, Any] = {'type': 'BboxOverlaps2D'},
-                 budget: int = 2 ** 23) -> None:
+                 budget: int = PAIRS) -> None:
         self.soft_center_radius, self.topk, self.iou_weight, self.budget = soft_center_radius, topk, iou_weight, budget
         self.iou = IOU_CALCULATORS.build(iou_calculator)
 
@@ -52,13 +53,10 @@ class DynamicSoftLabelAssigner:
         Returns:
             The assignment; its score is the IoU of the predicted box with its object.
         """
-        B, N, G = len(targets), len(priors.strides), targets.boxes.shape[1]
-        step = max(1, self.budget // (N * G))
-        parts = [self._assign(priors, targets[i:i + step], inside[i:i + step],
-                              Predictions(*(p[i:i + step] for p in preds))) for i in range(0, B, step)]
-        return parts[0] if len(parts) == 1 else Assignment(*(torch.cat(p) for p in zip(*parts, strict=True)))
+        return by_images(self._assign, priors, targets, inside, preds, self.budget)
 
-    def _assign(self, priors: Priors, targets: Targets, inside: Tensor, preds: Predictions) -> Assignment:
+    def _assign(self, priors: Priors, targets: Targets, inside: Tensor, preds: Predictions | None) -> Assignment:
+        assert preds is not None
         centers, boxes, valid = box_center(priors.boxes), targets.boxes, targets.valid
         lt, rb = boxes[:, None, :, :2], boxes[:, None, :, 2:]    # (B, 1, G, 2)
         point = centers[:, None]    # (N, 1, 2)

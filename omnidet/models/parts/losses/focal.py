@@ -165,3 +165,35 @@ class QualityFocalLoss(nn.Module):
         p = pred if self.activated else pred.sigmoid()
         entropy = F.binary_cross_entropy if self.activated else F.binary_cross_entropy_with_logits
         return entropy(pred, quality, reduction='none') * (quality - p).abs() ** self.beta
+
+
+@LOSSES.register
+class DistributionFocalLoss(nn.Module):
+    """Distribution focal loss: probability to the two whole numbers around the target (arXiv:2006.04388, equation 6).
+
+    Args:
+        reduction: 'none', 'mean' or 'sum'.
+        loss_weight: factor of the loss.
+    """
+
+    def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.reduction, self.loss_weight = reduction, loss_weight
+
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None,
+                avg_factor: Tensor | float | None = None, reduction_override: str | None = None) -> Tensor:
+        """The loss.
+
+        Args:
+            pred: (..., n + 1) logits of the numbers 0 to n.
+            target: (...,) in 0..n, n itself excluded.
+            weight: (...,) or None.
+            avg_factor: what a mean divides by.
+            reduction_override: in place of the configured reduction.
+        """
+        below = target.detach().floor()
+        index = below.long()[..., None]
+        log_p = pred.log_softmax(-1)
+        nearness = below + 1 - target
+        loss = -(log_p.gather(-1, index)[..., 0] * nearness + log_p.gather(-1, index + 1)[..., 0] * (1 - nearness))
+        return self.loss_weight * weighted(loss, weight, reduction_override or self.reduction, avg_factor)
