@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,11 @@ def test_every_experiment_of_the_zoo_is_held_against_a_record():
     ours = ('demo/', 'torchvision/')
     unheld = {n for n in zoo_names() if not n.startswith(ours)} - set(RECORDED)
     assert unheld == {'rtmdet/rtmdet_nano_8xb32-300e_coco-person'}    # known by its weights, which a test below reads
+
+
+def test_table_of_the_zoo_names_configs_that_are_there():
+    listed = re.findall(r'^\| `(\S+)`', (Path(__file__).parents[2] / 'docs' / 'zoo.md').read_text(), re.M)
+    assert len(listed) > 200 and set(listed) <= set(zoo_names())
 
 
 def test_mended_config_evaluates_as_coco_does():
