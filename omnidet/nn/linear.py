@@ -13,6 +13,21 @@ from omnidet.registry import CONV_LAYERS, LINEAR_LAYERS
 LINEAR_LAYERS.register(nn.Linear, 'Linear')
 
 
+class MapLinear(nn.Linear):
+    """A linear layer on whole maps (M, C, h, w), taken channel by channel, as well as on rows (M, C * h * w).
+
+    On a CPU, many maps are convolved by the weight as one kernel of h x w, which is faster than to lay them out as rows
+    and multiply: maps there have their channels last.
+    """
+
+    MANY = 256
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4 and len(x) >= self.MANY and x.device.type == 'cpu':
+            return F.conv2d(x, self.weight.view(-1, *x.shape[1:]), self.bias).flatten(1)
+        return F.linear(x.flatten(1), self.weight, self.bias)
+
+
 def build_linear(cfg: Mapping[str, Any] | None, in_features: int, out_features: int) -> nn.Module:
     """The linear layer that `cfg` names; a plain one where it is None."""
     return LINEAR_LAYERS.build(cfg or {'type': 'Linear'}, in_features=in_features, out_features=out_features)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from omnidet.errors import ConfigError
 from omnidet.nn.layers import build_conv
-from omnidet.nn.linear import build_linear
+from omnidet.nn.linear import MapLinear, build_linear
 
 
 def test_a_plain_layer_is_the_default():
@@ -36,3 +36,14 @@ def test_normed_convolution_has_unit_weights(over_kernel):
 def test_an_unknown_layer_is_told():
     with pytest.raises(ConfigError, match='NormedLinear'):
         build_linear({'type': 'NormedLiner'}, 3, 4)
+
+
+@pytest.mark.parametrize('maps', [3, 300])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_a_linear_layer_on_maps_is_one_on_their_rows(maps, layout):
+    layer, x = MapLinear(4 * 3 * 2, 5), torch.randn(maps, 4, 3, 2).to(memory_format=layout).requires_grad_()
+    want = F.linear(x.reshape(maps, -1), layer.weight, layer.bias)
+    assert torch.allclose(layer(x), want, atol=1e-5) and torch.allclose(layer(x.flatten(1)), want, atol=1e-5)
+    got = torch.autograd.grad(layer(x).square().sum(), [x, layer.weight])
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(
+        got, torch.autograd.grad(want.square().sum(), [x, layer.weight]), strict=True))

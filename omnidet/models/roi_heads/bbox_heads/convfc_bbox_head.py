@@ -19,7 +19,7 @@ from omnidet.models.roi_heads.bbox_heads.bbox_head import (
     predictor_init,
 )
 from omnidet.nn import ConvModule, initialize
-from omnidet.nn.linear import build_linear
+from omnidet.nn.linear import MapLinear, build_linear
 from omnidet.registry import ROI_HEADS
 
 Cfg = Mapping[str, Any]
@@ -61,7 +61,7 @@ class ConvFCBBoxHead(RoIBoxHead):
 
         def fcs(count: int, width: int) -> tuple[nn.ModuleList, int]:
             widths = [width] + [fc_out_channels] * count
-            return nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths)), widths[-1]
+            return nn.ModuleList(MapLinear(i, o) for i, o in pairwise(widths)), widths[-1]
 
         self.shared_convs, width = convs(num_shared_convs, in_channels)
         self.shared_fcs, shared = fcs(num_shared_fcs, width * area if num_shared_fcs else width)
@@ -102,11 +102,11 @@ class ConvFCBBoxHead(RoIBoxHead):
 
     def _connect(self, x: Tensor, fcs: nn.ModuleList) -> Tensor:
         """(M, C, h, w) or (M, C) -> (M, C')."""
-        if x.ndim > 2:
-            x = x.mean((-2, -1)) if self.with_avg_pool else x.flatten(1)
+        if x.ndim > 2 and self.with_avg_pool:
+            x = x.mean((-2, -1))
         for fc in fcs:
             x = self.relu(fc(x))
-        return x
+        return x.flatten(1)
 
 
 @ROI_HEADS.register

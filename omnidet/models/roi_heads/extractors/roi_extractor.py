@@ -58,7 +58,7 @@ class SingleRoIExtractor(nn.Module):
         # A level without boxes is asked too, so that each one has a gradient, if only of zeros, in every process.
         parts = [layer(feat, rois[index]) for layer, feat, index in zip(
             self.roi_layers, feats, order.split(counts), strict=False)]
-        return torch.cat(parts)[order.argsort()]
+        return _in_order(parts, order)
 
 
 @ROI_HEADS.register
@@ -113,6 +113,16 @@ def scale_rois(rois: Tensor, factor: float) -> Tensor:
     """(M, 5) with every box `factor` times as wide and high, about its centre."""
     center, half = (rois[:, 1:3] + rois[:, 3:]) / 2, (rois[:, 3:] - rois[:, 1:3]) * (factor / 2)
     return torch.cat([rois[:, :1], center - half, center + half], 1)
+
+
+def _in_order(parts: Sequence[Tensor], order: Tensor) -> Tensor:
+    """Row order[i] of the result is row i of `parts`; it lies in memory as they do, on a CPU with channels last."""
+    channels_last = any(len(p) > 0 and not p.is_contiguous() for p in parts)
+    rows = [p.permute(0, 2, 3, 1) if channels_last else p for p in parts]
+    out = rows[0].new_zeros(len(order), *rows[0].shape[1:])
+    for index, part in zip(order.split([len(r) for r in rows]), rows, strict=True):
+        out[index] = part
+    return out.permute(0, 3, 1, 2) if channels_last else out
 
 
 def _layers(roi_layer: Cfg, strides: Sequence[int]) -> nn.ModuleList:
