@@ -75,7 +75,7 @@ def top_down(laterals: Sequence[Tensor], upsample_cfg: Mapping[str, Any] = {'mod
     """Add to each level the next coarser one's sum, enlarged (FPN, arXiv:1612.03144, figure 3).
 
     Args:
-        laterals: (B, C, H_l, W_l), finest first.
+        laterals: (B, C, H_l, W_l), finest first; where no gradient is recorded they may be overwritten.
         upsample_cfg: arguments of `torch.nn.functional.interpolate`; without a `scale_factor` to the finer one's size.
 
     Returns:
@@ -83,9 +83,19 @@ def top_down(laterals: Sequence[Tensor], upsample_cfg: Mapping[str, Any] = {'mod
     """
     out = [laterals[-1]]
     for finer in reversed(laterals[:-1]):
-        size = {} if 'scale_factor' in upsample_cfg else {'size': finer.shape[2:]}
-        out.append(finer + F.interpolate(out[-1], **size, **upsample_cfg))
+        out.append(_add_enlarged(finer, out[-1], upsample_cfg))
     return out[::-1]
+
+
+def _add_enlarged(finer: Tensor, coarser: Tensor, upsample_cfg: Mapping[str, Any]) -> Tensor:
+    h, w = coarser.shape[2:]
+    doubled = upsample_cfg == {'mode': 'nearest'} and finer.shape[2:] == (2 * h, 2 * w)
+    if doubled and not (finer.requires_grad or coarser.requires_grad):
+        blocks = finer.unflatten(3, (w, 2)).unflatten(2, (h, 2))    # (B, C, h, 2, w, 2)
+        blocks.add_(coarser[:, :, :, None, :, None])    # the enlarged map is never made
+        return finer
+    size = {} if 'scale_factor' in upsample_cfg else {'size': finer.shape[2:]}
+    return finer + F.interpolate(coarser, **size, **upsample_cfg)
 
 
 def add_extra_levels(outs: list[Tensor], first: Tensor | None, convs: Sequence[Callable[[Tensor], Tensor]],

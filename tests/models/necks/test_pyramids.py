@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omnidet.errors import ConfigError
+from omnidet.nn.pyramid import top_down
 from omnidet.registry import NECKS
 
 CHANNELS, SIZES = [3, 4, 5, 6], [(13, 17), (7, 9), (4, 5), (2, 3)]    # odd, as images of any size give them
@@ -221,3 +222,12 @@ def test_ssd_neck_without_the_norm_and_with_a_larger_last_window():
 def test_ssd_necks_lists_must_fit(more):
     with pytest.raises(ConfigError, match='SSDNeck'):
         ssd(**more)
+
+
+@pytest.mark.parametrize('shape', [(8, 12), (7, 11)])
+def test_levels_are_added_the_same_way_with_and_without_gradients(shape):
+    maps = [torch.randn(2, 4, *shape), torch.randn(2, 4, 4, 6), torch.randn(2, 4, 2, 3)]
+    with_gradients = top_down([f.clone().requires_grad_() for f in maps])
+    without = top_down([f.clone() for f in maps])
+    for a, b in zip(with_gradients, without, strict=True):
+        assert torch.equal(a, b)
