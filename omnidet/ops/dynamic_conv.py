@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ def dynamic_sizes(channels: int, width: int, layers: int) -> list[tuple[int, int
         layers: how many there are.
     """
     widths = [channels + 2, *[width] * (layers - 1), 1]
-    return list(zip(widths[:-1], widths[1:], strict=True))
+    return list(pairwise(widths))
 
 
 def dynamic_mask_logits(feats: Tensor, params: Tensor, coordinates: tuple[Tensor, Tensor],

@@ -212,7 +212,10 @@ def masks_at_stride(masks: InstanceMasks, instance: Tensor, stride: int, size: t
     y, x = (torch.arange(n, device=instance.device) * stride + stride // 2 for n in size)
     if not smooth or stride % 2:
         return pixels_at(masks, instance, x, y)
-    return sum(pixels_at(masks, instance, x - i, y - j).byte() for i in (0, 1) for j in (0, 1)) >= 2
+    count = torch.zeros(len(instance), *size, dtype=torch.uint8, device=instance.device)
+    for i, j in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        count += pixels_at(masks, instance, x - i, y - j)
+    return count >= 2
 
 
 def mass_and_center(masks: InstanceMasks) -> tuple[Tensor, Tensor]:

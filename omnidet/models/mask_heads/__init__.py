@@ -1,0 +1,1 @@
+"""Heads that predict masks of instances without looking at regions."""
