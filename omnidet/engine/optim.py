@@ -153,7 +153,8 @@ def parameter_groups(model: nn.Module, lr: float | None, weight_decay: float | N
 
 
 def layer_decay_groups(model: nn.Module, lr: float, weight_decay: float | None, *, num_layers: int, decay_rate: float,
-                       decay_type: str = 'layer_wise') -> list[dict[str, Any]]:
+                       decay_type: str = 'layer_wise', norm_decay_mult: float = 1.0, bias_decay_mult: float = 1.0,
+                       bypass_duplicate: bool = False) -> list[dict[str, Any]]:
     """Smaller rates towards the input of a ConvNeXt; no decay of parameters of one dimension.
 
     Args:
@@ -163,6 +164,7 @@ def layer_decay_groups(model: nn.Module, lr: float, weight_decay: float | None, 
         num_layers: how many steps the backbone has.
         decay_rate: the rate's factor from one step to the step before it.
         decay_type: 'layer_wise' (three blocks of the long stage are a step) or 'stage_wise'.
+        norm_decay_mult, bias_decay_mult, bypass_duplicate: accepted as configs carry it, inherited from others.
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     depth = {'layer_wise': _layer_of, 'stage_wise': _stage_of}
