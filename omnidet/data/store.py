@@ -59,10 +59,12 @@ class AnnotationStore:
         labels: (M,) indices into the data set's classes.
         ignore: (M,) bool, True for a crowd.
         masks: M masks in COCO's form: polygons, an RLE dict, or None; None where no masks are kept.
+        segment_ids: (M,) the value of each instance's pixels in a panoptic map; None where there is none.
     """
 
     def __init__(self, images: Sequence[Mapping[str, Any]], counts: np.ndarray, boxes: np.ndarray, labels: np.ndarray,
-                 ignore: np.ndarray, masks: Sequence[Any] | None = None) -> None:
+                 ignore: np.ndarray, masks: Sequence[Any] | None = None,
+                 segment_ids: np.ndarray | None = None) -> None:
         ids = [image['img_id'] for image in images]
         self._ids_are_ints = all(isinstance(i, int) for i in ids)
         arrays: dict[str, np.ndarray] = dict(
@@ -82,6 +84,8 @@ class AnnotationStore:
             kinds, blobs = zip(*map(encode_mask, masks), strict=True) if len(masks) else ((), ())
             arrays.update(_pack('mask', blobs))
             arrays['mask_kinds'] = np.array(kinds, np.uint8)
+        if segment_ids is not None:
+            arrays['segment_ids'] = np.asarray(segment_ids, np.int64)
         self.has_masks = masks is not None
         self._arrays = SharedArrays(arrays)
         self._n = len(images)
@@ -129,7 +133,7 @@ class AnnotationStore:
         return self._arrays['labels'][start:end]
 
     def instances(self, index: int) -> list[dict[str, Any]]:
-        """An image's instances as dicts of bbox (xyxy), bbox_label, ignore_flag and, where kept, mask."""
+        """An image's instances as dicts of bbox (xyxy), bbox_label, ignore_flag and, where kept, mask and id."""
         start, end = self._arrays['offsets'][index:index + 2].tolist()
         rows = zip(self._arrays['boxes'][start:end].tolist(), self._arrays['labels'][start:end].tolist(),
                    self._arrays['ignore'][start:end].tolist(), strict=True)
@@ -137,6 +141,9 @@ class AnnotationStore:
         if self.has_masks:
             for n, instance in enumerate(out, start):
                 instance['mask'] = decode_mask(int(self._arrays['mask_kinds'][n]), self._blob('mask', n))
+        if 'segment_ids' in self._arrays.layout:
+            for n, instance in enumerate(out, start):
+                instance['id'] = int(self._arrays['segment_ids'][n])
         return out
 
     def _blob(self, name: str, index: int) -> bytes:

@@ -53,13 +53,7 @@ def read_ground_truth(path: str | Path, classes: Sequence[str] | None = None,
         DatasetError: no such file, no COCO json, or names that do not match.
     """
     path = Path(path)
-    data = _read_json(path)
-    categories = data.get('categories', [])
-    if sort_categories:
-        categories = sorted(categories, key=lambda c: c['id'])
-    names = [str(c['name']) for c in categories]
-    classes = tuple(names if classes is None else classes)
-    cat_ids = _category_ids(classes, names, [c['id'] for c in categories], path)
+    data, classes, cat_ids = read_categories(path, classes, sort_categories)
     label_of = {cat_id: label for label, cat_id in enumerate(cat_ids) if cat_id is not None}
     images = {str(image['id']): image for image in data['images']}
     objects: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -72,6 +66,18 @@ def read_ground_truth(path: str | Path, classes: Sequence[str] | None = None,
             raise DatasetError(f'{path}: annotations[{i}] (id {annotation.get("id")}) is not a COCO box: '
                                f'{type(e).__name__} {e}') from e
     return GroundTruth(path, classes, cat_ids, images, dict(objects))
+
+
+def read_categories(path: Path, classes: Sequence[str] | None = None, sort_categories: bool = False
+                    ) -> tuple[dict[str, Any], tuple[str, ...], list[int | None]]:
+    """A COCO json, the classes, and the file's category id of each; the arguments are those of `read_ground_truth`."""
+    data = _read_json(path)
+    categories = data.get('categories', [])
+    if sort_categories:
+        categories = sorted(categories, key=lambda c: c['id'])
+    names = [str(c['name']) for c in categories]
+    classes = tuple(names if classes is None else classes)
+    return data, classes, _category_ids(classes, names, [c['id'] for c in categories], path)
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any] | None:

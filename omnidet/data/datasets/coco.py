@@ -90,7 +90,15 @@ def read_coco(path: Path) -> CocoFile:
     Raises:
         DatasetError: naming the file, and the field that is missing or wrong.
     """
-    data = load_json(path)
+    return parse_coco(path, load_json(path))
+
+
+def parse_coco(path: Path, data: Any) -> CocoFile:
+    """The content of a COCO json as columns; `path` is where it came from.
+
+    Raises:
+        DatasetError: naming the file, and the field that is missing or wrong.
+    """
     images, annotations, categories = (_rows(path, data, k) for k in ('images', 'annotations', 'categories'))
     image_ids = _column(path, 'images', images, 'id')
     _unique(path, 'images', 'id', image_ids)
@@ -191,7 +199,9 @@ def pack(file: CocoFile, images: np.ndarray, cat_ids: Sequence[int], with_masks:
         boxes=np.stack([x, y, x + w, y + h], axis=1)[chosen],
         labels=np.array([label[c] for c in file.category_of[chosen].tolist()]),
         ignore=np.array([bool(rows[i].get('iscrowd', 0)) for i in chosen.tolist()]),
-        masks=[rows[i].get('segmentation') for i in chosen.tolist()] if with_masks else None)
+        masks=[rows[i].get('segmentation') for i in chosen.tolist()] if with_masks else None,
+        segment_ids=np.array([rows[i]['segment_id'] for i in chosen.tolist()])
+        if rows and 'segment_id' in rows[0] else None)
 
 
 def _report(file: CocoFile, unusable: np.ndarray, total: int) -> None:
