@@ -9,7 +9,7 @@ from torch import nn
 
 from omnidet.errors import ConfigError
 from omnidet.nn import ConvModule, DepthwiseSeparableConvModule, build_activation, build_norm
-from omnidet.nn.csp import ChannelAttention, CSPNeXtLayer, SPPBottleneck
+from omnidet.nn.csp import ChannelAttention, CSPLayer, CSPNeXtBlock, SPPBottleneck
 
 
 def test_convolution_norm_and_activation_follow_each_other():
@@ -89,7 +89,7 @@ def test_channel_attention_is_a_gate_of_the_channels_means():
 
 @pytest.mark.parametrize('options', [{}, {'add_identity': False}, {'use_depthwise': True, 'channel_attention': True}])
 def test_csp_layers_keep_the_size(options):
-    m = CSPNeXtLayer(8, 12, num_blocks=2, norm_cfg={'type': 'BN'}, act_cfg={'type': 'SiLU'}, **options)
+    m = CSPLayer(CSPNeXtBlock, 8, 12, num_blocks=2, norm_cfg={'type': 'BN'}, act_cfg={'type': 'SiLU'}, **options)
     assert m(torch.randn(2, 8, 5, 7)).shape == (2, 12, 5, 7)
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from omnidet.errors import ConfigError
-from omnidet.nn import ConvModule, DepthwiseSeparableConvModule, init_conv_
-from omnidet.nn.csp import CSPNeXtLayer, SPPBottleneck
-from omnidet.nn.freeze import freeze, norms_to_eval
+from omnidet.nn import ConvModule
+from omnidet.nn.csp import CSPNeXtBlock
+from omnidet.nn.csp_trunk import CSPTrunk, Stages, stages_of
 from omnidet.registry import BACKBONES
 
 Cfg = Mapping[str, Any]
 
-# in channels, out channels, blocks, whether a block adds its input, whether pooling pyramids come first
-ARCHITECTURES: dict[str, list[tuple[int, int, int, bool, bool]]] = {
+ARCHITECTURES: dict[str, Stages] = {
     'P5': [(64, 128, 3, True, False), (128, 256, 6, True, False), (256, 512, 6, True, False),
            (512, 1024, 3, False, True)],
     'P6': [(64, 128, 3, True, False), (128, 256, 6, True, False), (256, 512, 6, True, False),
@@ -25,7 +23,7 @@ ARCHITECTURES: dict[str, list[tuple[int, int, int, bool, bool]]] = {
 
 
 @BACKBONES.register
-class CSPNeXt(nn.Module):
+class CSPNeXt(CSPTrunk):
     """CSPNeXt (arXiv:2212.07784): cross-stage-partial stages of large-kernel depthwise blocks.
 
     Parameters: stem, stage1 to stage4 (stage5 for P6).
@@ -55,49 +53,13 @@ class CSPNeXt(nn.Module):
                  norm_cfg: Cfg = {'type': 'BN', 'momentum': 0.03, 'eps': 0.001},
                  act_cfg: Cfg = {'type': 'SiLU'},
                  norm_eval: bool = False, init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
-        super().__init__()
-        if arch not in ARCHITECTURES:
-            raise ConfigError(f'CSPNeXt: arch is {arch!r}; allowed are {sorted(ARCHITECTURES)}')
-        stages = arch_ovewrite or ARCHITECTURES[arch]
-        if not set(out_indices) <= set(range(len(stages) + 1)):
-            raise ConfigError(f'CSPNeXt: out_indices {tuple(out_indices)} must lie in 0 to {len(stages)}')
-        if not -1 <= frozen_stages <= len(stages):
-            raise ConfigError(f'CSPNeXt: frozen_stages {frozen_stages} must lie in -1 to {len(stages)}')
-        self.out_indices, self.frozen_stages, self.norm_eval = tuple(out_indices), frozen_stages, norm_eval
         cfgs: dict[str, Any] = {'conv_cfg': conv_cfg, 'norm_cfg': norm_cfg, 'act_cfg': act_cfg}
-        conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
 
-        width = stages[0][0] * widen_factor
-        self.stem = nn.Sequential(
-            ConvModule(3, int(width // 2), 3, stride=2, padding=1, **cfgs),
-            ConvModule(int(width // 2), int(width // 2), 3, padding=1, **cfgs),
-            ConvModule(int(width // 2), int(width), 3, padding=1, **cfgs))
-        self.layers = ['stem']
-        for i, (c_in, c_out, blocks, add_identity, use_spp) in enumerate(stages):
-            c_in, c_out = int(c_in * widen_factor), int(c_out * widen_factor)
-            stage: list[nn.Module] = [conv(c_in, c_out, 3, stride=2, padding=1, **cfgs)]
-            if use_spp:
-                stage.append(SPPBottleneck(c_out, c_out, tuple(spp_kernel_sizes), **cfgs))
-            stage.append(CSPNeXtLayer(c_out, c_out, expand_ratio, max(round(blocks * deepen_factor), 1), add_identity,
-                                      use_depthwise, channel_attention, **cfgs))
-            self.add_module(f'stage{i + 1}', nn.Sequential(*stage))
-            self.layers.append(f'stage{i + 1}')
-        init_conv_(self)
-        freeze(self._frozen())
+        def stem(channels: int) -> nn.Module:
+            return nn.Sequential(ConvModule(3, channels // 2, 3, stride=2, padding=1, **cfgs),
+                                 ConvModule(channels // 2, channels // 2, 3, padding=1, **cfgs),
+                                 ConvModule(channels // 2, channels, 3, padding=1, **cfgs))
 
-    def _frozen(self) -> list[nn.Module]:
-        return [getattr(self, name) for name in self.layers[:self.frozen_stages + 1]]
-
-    def train(self, mode: bool = True) -> CSPNeXt:
-        super().train(mode)
-        norms_to_eval([self] if self.norm_eval else self._frozen())
-        return self
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> one (B, C, H / stride, W / stride) for each of `out_indices`."""
-        out = []
-        for i, name in enumerate(self.layers):
-            x = getattr(self, name)(x)
-            if i in self.out_indices:
-                out.append(x)
-        return tuple(out)
+        super().__init__(stem, CSPNeXtBlock, stages_of('CSPNeXt', arch, ARCHITECTURES, arch_ovewrite), deepen_factor,
+                         widen_factor, out_indices, frozen_stages, use_depthwise, expand_ratio, channel_attention,
+                         spp_kernel_sizes, norm_eval, cfgs)
