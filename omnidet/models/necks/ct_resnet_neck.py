@@ -24,7 +24,7 @@ class CTResNetNeck(nn.Module):
     Args:
         in_channels: channels of the last map.
         num_deconv_filters: channels of each pair.
-        num_deconv_kernels: windows of the transposed convolutions: 3 or 4, which double the map with a padding of 1.
+        num_deconv_kernels: windows of the transposed convolutions; 4 doubles the map exactly.
         use_dcn: make the convolutions deformable.
         init_cfg: initial values, after those of `bilinear_` for the transposed convolutions.
 
