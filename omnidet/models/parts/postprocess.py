@@ -55,12 +55,18 @@ class GridPostprocess:
             rescale: give boxes in pixels of the file, not of the batch.
             quality: (B, N) in 0..1, a factor of the chosen candidates' scores; they are chosen without it.
         """
+        return [result for result, _ in self.with_priors(scores, deltas, level_sizes, decode, metas, rescale, quality)]
+
+    def with_priors(self, scores: Tensor, deltas: Tensor, level_sizes: Sequence[int], decode: Decode,
+                    metas: Sequence[ImageMeta], rescale: bool, quality: Tensor | None = None
+                    ) -> list[tuple[Result, Tensor]]:
+        """The detections of each image, and the prior (R,) int64 that each of them came from; see `__call__`."""
         factors = [None] * len(metas) if quality is None else quality
         return [self._image(s, d, level_sizes, decode, meta, rescale, factor)
                 for s, d, meta, factor in zip(scores, deltas, metas, factors, strict=True)]
 
     def _image(self, scores: Tensor, deltas: Tensor, level_sizes: Sequence[int], decode: Decode, meta: ImageMeta,
-               rescale: bool, quality: Tensor | None) -> Result:
+               rescale: bool, quality: Tensor | None) -> tuple[Result, Tensor]:
         K = scores.shape[-1]
         best, at, start = [], [], 0
         for size, level in zip(level_sizes, scores.split(list(level_sizes)), strict=True):
@@ -78,13 +84,31 @@ class GridPostprocess:
         if quality is not None:
             score = score * quality[prior]
         boxes = decode(prior, deltas[prior].float(), deltas.new_tensor(meta.img_shape, dtype=torch.float32))
-        return self._finish(boxes, score.float(), label, meta, rescale)
+        return self._finish(boxes, score.float(), label, prior, meta, rescale)
 
-    def _finish(self, boxes: Tensor, scores: Tensor, labels: Tensor, meta: ImageMeta, rescale: bool) -> Result:
+    def _finish(self, boxes: Tensor, scores: Tensor, labels: Tensor, priors: Tensor, meta: ImageMeta,
+                rescale: bool) -> tuple[Result, Tensor]:
         if rescale:
             boxes = boxes / boxes.new_tensor([*meta.scale_factor, *meta.scale_factor])
         if self.min_bbox_size >= 0:
             large = (boxes[:, 2:] - boxes[:, :2] > self.min_bbox_size).all(-1)
-            boxes, scores, labels = boxes[large], scores[large], labels[large]
+            boxes, scores, labels, priors = boxes[large], scores[large], labels[large], priors[large]
         keep, scores = suppress(boxes, scores, labels, self.nms, self.max_per_img)
-        return Result(boxes[keep], scores, labels[keep])
+        return Result(boxes[keep], scores, labels[keep]), priors[keep]
+
+
+@dataclass(frozen=True)
+class MaskPostprocess(GridPostprocess):
+    """The `test_cfg` of a grid head whose detections have masks.
+
+    Attributes:
+        mask_thr, mask_thr_binary: the probability that a mask's pixel must exceed, in either spelling.
+    """
+
+    mask_thr: float = 0.5
+    mask_thr_binary: float | None = None
+
+    @property
+    def pixel_thr(self) -> float:
+        """The probability that a mask's pixel must exceed."""
+        return self.mask_thr if self.mask_thr_binary is None else self.mask_thr_binary

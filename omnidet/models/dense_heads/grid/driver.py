@@ -52,12 +52,14 @@ class DenseHead(nn.Module):
         anchor_generator: the priors.
         bbox_coder: between boxes and what is regressed.
         train_cfg: the fields of `training_fields`; None for a head that will not train.
-        test_cfg: the fields of `GridPostprocess`; None for a head that will not predict.
+        test_cfg: the fields of `testing_fields`; None for a head that will not predict.
     """
 
     num_classes: int
     training_fields: type[GridTraining] = GridTraining
     """What a `train_cfg` may hold."""
+    testing_fields: type[GridPostprocess] = GridPostprocess
+    """What a `test_cfg` may hold."""
     use_sigmoid_cls = True
     """Whether each class has a sigmoid by itself; else there are K + 1 logits under a softmax, background the last."""
 
@@ -71,8 +73,8 @@ class DenseHead(nn.Module):
             self.assigner = ASSIGNERS.build(self.training_cfg.assigner)
             self.sampler = SAMPLERS.build(self.training_cfg.sampler or {'type': 'PseudoSampler'})
         if test_cfg is not None:
-            check_arguments(GridPostprocess, test_cfg)
-            self.postprocess = GridPostprocess(**test_cfg)
+            check_arguments(self.testing_fields, test_cfg)
+            self.postprocess = self.testing_fields(**test_cfg)
 
     def scores(self, out: Outputs) -> Tensor:
         """(B, N, K) in 0..1."""
@@ -114,15 +116,16 @@ class DenseHead(nn.Module):
         return self.loss_of(self(feats), self.priors(feats), targets)
 
     def loss_of(self, out: Outputs, priors: Priors, targets: Targets) -> dict[str, Tensor]:
-        """The losses of what `forward` gave."""
+        """The losses of what `forward` gave; in float32, whatever the layers compute in."""
         out = {name: value.float() for name, value in out.items()}
-        inside = inside_image(priors, targets.sizes, self.training_cfg.allowed_border)
-        preds = self.predictions({name: value.detach() for name, value in out.items()}, priors) \
-            if self.assigner.needs_predictions else None
-        assignment = self.sampler(self.assigner(priors, targets, inside, preds))
-        gt_boxes = targets.boxes.gather(1, assignment.gt[..., None].expand(-1, -1, 4))    # (B, N, 4)
-        gt_labels = targets.labels.gather(1, assignment.gt)    # (B, N)
-        return self.losses(out, priors, assignment, gt_boxes, gt_labels)
+        with torch.autocast(out['cls'].device.type, enabled=False):
+            inside = inside_image(priors, targets.sizes, self.training_cfg.allowed_border)
+            preds = self.predictions({name: value.detach() for name, value in out.items()}, priors) \
+                if self.assigner.needs_predictions else None
+            assignment = self.sampler(self.assigner(priors, targets, inside, preds))
+            gt_boxes = targets.boxes.gather(1, assignment.gt[..., None].expand(-1, -1, 4))    # (B, N, 4)
+            gt_labels = targets.labels.gather(1, assignment.gt)    # (B, N)
+            return self.losses(out, priors, assignment, gt_boxes, gt_labels)
 
     def predict(self, feats: Sequence[Tensor], metas: Sequence[ImageMeta], rescale: bool = True) -> list[Result]:
         """The detections of each image; see `GridPostprocess`."""
@@ -131,11 +134,16 @@ class DenseHead(nn.Module):
     def detect(self, out: Outputs, priors: Priors, metas: Sequence[ImageMeta], rescale: bool,
                options: GridPostprocess) -> list[Result]:
         """The detections in what `forward` gave."""
+        return [result for result, _ in self.detect_with_priors(out, priors, metas, rescale, options)]
+
+    def detect_with_priors(self, out: Outputs, priors: Priors, metas: Sequence[ImageMeta], rescale: bool,
+                           options: GridPostprocess) -> list[tuple[Result, Tensor]]:
+        """The detections in what `forward` gave, and the prior (R,) int64 that each came from."""
         def decode(index: Tensor, deltas: Tensor, shape: Tensor) -> Tensor:
             chosen = Priors(priors.boxes[index], priors.strides[index], ())
             return self.decode(chosen, deltas, shape)
         quality = out['quality'][..., 0].sigmoid() if 'quality' in out else None
-        return options(self.scores(out), out['reg'], priors.level_sizes, decode, metas, rescale, quality)
+        return options.with_priors(self.scores(out), out['reg'], priors.level_sizes, decode, metas, rescale, quality)
 
     def propose(self, feats: Sequence[Tensor], metas: Sequence[ImageMeta],
                 proposal_cfg: Cfg | None = None) -> Proposals:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from omnidet.models.dense_heads.grid.driver import DenseHead, Outputs, class_weight, matched_boxes
+from omnidet.models.dense_heads.grid.driver import DenseHead, Outputs
 from omnidet.models.dense_heads.grid.layers import conv_tower, flatten_levels, through
-from omnidet.nn import ConvModule, DepthwiseSeparableConvModule, Scale, bias_for_probability, normal_
-from omnidet.ops.distributed import reduce_mean
+from omnidet.models.dense_heads.grid.rtmdet_parts import init_rtmdet, rtmdet_losses, share_convs, with_objectness
+from omnidet.nn import ConvModule, DepthwiseSeparableConvModule, Scale
 from omnidet.registry import DENSE_HEADS, LOSSES
 from omnidet.structures import Assignment, Priors
 
@@ -21,23 +20,6 @@ POINTS: Cfg = {'type': 'MlvlPointGenerator', 'offset': 0, 'strides': [8, 16, 32]
 DISTANCES: Cfg = {'type': 'DistancePointBBoxCoder'}
 QFL: Cfg = {'type': 'QualityFocalLoss', 'use_sigmoid': True, 'beta': 2.0, 'loss_weight': 1.0}
 GIOU: Cfg = {'type': 'GIoULoss', 'loss_weight': 2.0}
-
-
-def with_objectness(cls: Tensor, objectness: Tensor) -> Tensor:
-    """Logits of the geometric mean of two probabilities, from their logits."""
-    p = (cls.sigmoid() * objectness.sigmoid()).sqrt().clamp(1e-5, 1 - 1e-5)
-    return p.logit()
-
-
-def rtmdet_losses(head: Any, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
-                  gt_labels: Tensor) -> dict[str, Tensor]:
-    """Quality focal loss on all priors, IoU loss on the positive ones, both over the sum of the qualities."""
-    weight = class_weight(assignment, head.training_cfg.pos_weight)
-    labels = torch.where(assignment.positive, gt_labels, head.num_classes)
-    total = reduce_mean(assignment.score.sum()).clamp(min=1)
-    boxes, gt_boxes = matched_boxes(head.decode(priors, out['reg']), gt_boxes, assignment.positive)
-    return {'loss_cls': head.loss_cls(out['cls'], (labels, assignment.score), weight, avg_factor=total),
-            'loss_bbox': head.loss_bbox(boxes, gt_boxes, assignment.score, avg_factor=total)}
 
 
 @DENSE_HEADS.register
@@ -86,7 +68,7 @@ class RTMDetHead(DenseHead):
             self.rtm_obj = last(1)
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.prior_generator.strides)
         self.loss_cls, self.loss_bbox = LOSSES.build(loss_cls), LOSSES.build(loss_bbox)
-        _init(self)
+        init_rtmdet(self)
 
     def forward(self, feats: Sequence[Tensor]) -> Outputs:
         """L maps (B, C, H_l, W_l) -> cls (B, N, K) logits, reg (B, N, 4) distances in pixels."""
@@ -146,9 +128,9 @@ class RTMDetSepBNHead(DenseHead):
             for convs in (self.cls_convs, self.reg_convs):
                 for tower in convs[1:]:
                     for mine, first in zip(tower, convs[0], strict=True):
-                        _share(mine, first)
+                        share_convs(mine, first)
         self.loss_cls, self.loss_bbox = LOSSES.build(loss_cls), LOSSES.build(loss_bbox)
-        _init(self)
+        init_rtmdet(self)
 
     def forward(self, feats: Sequence[Tensor]) -> Outputs:
         """L maps (B, C, H_l, W_l) -> cls (B, N, K) logits, reg (B, N, 4) distances in pixels."""
@@ -163,24 +145,3 @@ class RTMDetSepBNHead(DenseHead):
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
         return rtmdet_losses(self, out, priors, assignment, gt_boxes, gt_labels)
-
-
-def _share(module: nn.Module, first: nn.Module) -> None:
-    """Let every convolution of `module` be the one of `first`."""
-    if isinstance(module, ConvModule):
-        module.conv = first.conv
-    else:
-        for mine, theirs in zip(module.children(), first.children(), strict=True):
-            _share(mine, theirs)
-
-
-def _init(head: Any) -> None:
-    """Small weights everywhere; class scores that begin near 0.01."""
-    for m in head.modules():
-        if isinstance(m, nn.Conv2d):
-            normal_(m, 0.01)
-    prior = bias_for_probability(0.01)
-    for name in ('rtm_cls', 'rtm_obj'):
-        for m in getattr(head, name, nn.Module()).modules():
-            if isinstance(m, nn.Conv2d):
-                normal_(m, 0.01, bias=prior)

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omnidet.models.parts.assigners.batches import PAIRS, by_images
+from omnidet.models.parts.assigners.takers import cheapest_takers
 from omnidet.ops.boxes import box_center
+from omnidet.ops.masks import mass_and_center
 from omnidet.registry import ASSIGNERS, IOU_CALCULATORS
 from omnidet.structures import Assignment, Predictions, Priors, Targets
 
@@ -21,8 +23,9 @@ class DynamicSoftLabelAssigner:
 
     The cost of a prior for an object adds the cross entropy of its class scores against the IoU as a soft label,
     weighted by the squared gap; the negative logarithm of the IoU; and a soft prior that grows tenfold with each stride
-    of distance from the object's centre. Only priors that lie inside some object compete. An object takes as many as
-    its best IoUs add up to, at least one; a prior that several take goes to the one it costs least.
+    of distance from the centre of the object (of its mask, where there are masks). Only priors that lie inside some
+    object compete. An object takes as many as its best IoUs add up to, at least one; a prior that several take goes to
+    the one it costs least.
 
     Args:
         soft_center_radius: the distance, in strides, at which the soft prior costs 1.
@@ -64,20 +67,11 @@ class DynamicSoftLabelAssigner:
         candidate = (in_object.any(-1) & inside)[..., None] & valid[:, None]    # (B, N, G)
 
         iou = self.iou(preds.boxes.float(), boxes) * candidate    # (B, N, G)
-        distance = (centers[:, None] - box_center(boxes)[:, None]).square().sum(-1).sqrt() / priors.strides[:, None]
+        middle = box_center(boxes) if targets.masks is None else mass_and_center(targets.masks)[1]    # (B, G, 2)
+        distance = (centers[:, None] - middle[:, None]).square().sum(-1).sqrt() / priors.strides[:, None]
         cost = (self._class_cost(preds.logits.float(), targets.labels, iou) - self.iou_weight * (iou + 1e-7).log()
                 + 10 ** (distance - self.soft_center_radius))
-        cost = cost.masked_fill(~candidate, torch.inf)
-
-        k = min(self.topk, iou.shape[1])
-        take = iou.topk(k, dim=1).values.sum(1).int().clamp(min=1)    # (B, G)
-        cheapest, where = cost.topk(k, dim=1, largest=False)    # (B, k, G)
-        chosen = (torch.arange(k, device=cost.device)[:, None] < take[:, None]) & cheapest.isfinite()
-        taken = torch.zeros_like(candidate).scatter_(1, where, chosen)    # (B, N, G)
-        gt = torch.where(taken.sum(-1) > 1, cost.argmin(-1), taken.int().argmax(-1))    # (B, N)
-        positive = taken.any(-1)
-        score = iou.gather(-1, gt[..., None])[..., 0]
-        return Assignment(gt, positive, ~inside, score * positive)
+        return cheapest_takers(cost.masked_fill(~candidate, torch.inf), iou, self.topk, inside)
 
     @staticmethod
     def _class_cost(logits: Tensor, labels: Tensor, soft_label: Tensor) -> Tensor:
