@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from omnidet.models.dense_heads.grid.driver import DenseHead, Outputs, matched_boxes
 from omnidet.models.dense_heads.grid.layers import conv_tower, flatten_levels, through
 from omnidet.models.parts.centerness import centerness
+from omnidet.models.parts.postprocess import MaskPostprocess
 from omnidet.nn import Scale
 from omnidet.nn.initialize import initialize
 from omnidet.ops.boxes import box_center
@@ -25,6 +26,7 @@ RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, INF))
 DISTANCES: Cfg = {'type': 'DistancePointBBoxCoder'}
 FOCAL: Cfg = {'type': 'FocalLoss', 'use_sigmoid': True, 'gamma': 2.0, 'alpha': 0.25, 'loss_weight': 1.0}
 IOU: Cfg = {'type': 'IoULoss', 'loss_weight': 1.0}
+GIOU: Cfg = {'type': 'GIoULoss', 'loss_weight': 1.0}
 CROSS_ENTROPY: Cfg = {'type': 'CrossEntropyLoss', 'use_sigmoid': True, 'loss_weight': 1.0}
 GROUP_NORM: Cfg = {'type': 'GN', 'num_groups': 32, 'requires_grad': True}
 NORMAL: Cfg = {'type': 'Normal', 'layer': 'Conv2d', 'std': 0.01,
@@ -84,17 +86,24 @@ class FCOSHead(DenseHead):
         self.scales = nn.ModuleList(Scale(1.0) for _ in strides)
         initialize(self, init_cfg, NORMAL)
 
-    def forward(self, feats: Sequence[Tensor]) -> Outputs:
-        """L maps (B, C, H_l, W_l) -> cls (B, N, K) logits, reg (B, N, 4) distances in pixels, quality (B, N, 1)."""
+    def towers(self, feats: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """L maps (B, C, H_l, W_l) -> for each level those of the class tower and of the regression's."""
+        return [(through(self.cls_convs, feat), through(self.reg_convs, feat)) for feat in feats]
+
+    def outputs(self, towers: Sequence[tuple[Tensor, Tensor]]) -> Outputs:
+        """What `towers` gave -> cls (B, N, K) logits, reg (B, N, 4) distances in pixels, quality (B, N, 1)."""
         cls, reg, quality = [], [], []
-        for feat, scale, (stride, _) in zip(feats, self.scales, self.prior_generator.strides, strict=True):
-            c, r = through(self.cls_convs, feat), through(self.reg_convs, feat)
+        for (c, r), scale, (stride, _) in zip(towers, self.scales, self.prior_generator.strides, strict=True):
             distance = scale(self.conv_reg(r)).float()
             cls.append(self.conv_cls(c))
             reg.append(distance.relu() * stride if self.norm_on_bbox else distance.exp())
             quality.append(self.conv_centerness(r if self.centerness_on_reg else c))
         return {'cls': flatten_levels(cls, self.num_classes), 'reg': flatten_levels(reg, 4),
                 'quality': flatten_levels(quality, 1)}
+
+    def forward(self, feats: Sequence[Tensor]) -> Outputs:
+        """L maps (B, C, H_l, W_l) -> cls (B, N, K) logits, reg (B, N, 4) distances in pixels, quality (B, N, 1)."""
+        return self.outputs(self.towers(feats))
 
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
@@ -109,3 +118,37 @@ class FCOSHead(DenseHead):
                                             avg_factor=reduce_mean(quality.sum()).clamp(min=1e-6)),
                 'loss_centerness': self.loss_centerness(out['quality'][..., 0], quality, positive.float(),
                                                         avg_factor=count)}
+
+
+@DENSE_HEADS.register
+class CondInstBboxHead(FCOSHead):
+    """FCOS's head that also predicts the network of each object's mask (CondInst, arXiv:2003.05664).
+
+    Parameters: those of FCOS, controller.
+
+    Args:
+        num_params: numbers that an object's network has.
+        The others: see `FCOSHead`; `test_cfg` has the fields of `MaskPostprocess`.
+    """
+
+    testing_fields = MaskPostprocess
+
+    def __init__(self, num_classes: int, in_channels: int, num_params: int = 169,
+                 regress_ranges: Sequence[tuple[float, float]] = RANGES, center_sampling: bool = True,
+                 center_sample_radius: float = 1.5, norm_on_bbox: bool = True, centerness_on_reg: bool = True,
+                 loss_cls: Cfg = FOCAL, loss_bbox: Cfg = GIOU, loss_centerness: Cfg = CROSS_ENTROPY,
+                 norm_cfg: Cfg | None = GROUP_NORM, init_cfg: Cfg | Sequence[Cfg] | None = None,
+                 feat_channels: int = 256, stacked_convs: int = 4, strides: Sequence[int] = (4, 8, 16, 32, 64),
+                 dcn_on_last_conv: bool = False, conv_bias: bool | str = 'auto', bbox_coder: Cfg = DISTANCES,
+                 conv_cfg: Cfg | None = None, train_cfg: Cfg | None = None, test_cfg: Cfg | None = None) -> None:
+        super().__init__(num_classes, in_channels, regress_ranges, center_sampling, center_sample_radius, norm_on_bbox,
+                         centerness_on_reg, loss_cls, loss_bbox, loss_centerness, norm_cfg, init_cfg, feat_channels,
+                         stacked_convs, strides, dcn_on_last_conv, conv_bias, bbox_coder, conv_cfg, train_cfg, test_cfg)
+        self.controller = nn.Conv2d(feat_channels, num_params, 3, padding=1)
+        initialize(self, init_cfg, NORMAL)
+
+    def forward(self, feats: Sequence[Tensor]) -> Outputs:
+        """As `FCOSHead.forward`, and kernel (B, N, num_params)."""
+        towers = self.towers(feats)
+        kernel = flatten_levels([self.controller(r) for _, r in towers], self.controller.out_channels)
+        return {**self.outputs(towers), 'kernel': kernel}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from omnidet.models.parts.assigners.batches import by_images
+from omnidet.models.parts.assigners.takers import best_takers
 from omnidet.ops.boxes import box_center
 from omnidet.registry import ASSIGNERS, IOU_CALCULATORS
 from omnidet.structures import Assignment, Predictions, Priors, Targets
@@ -93,26 +94,3 @@ class ATSSAssigner:
         iou = self.iou(gt, preds.boxes[image, index].float())[:, :, 0]
         p = preds.logits[image, index, targets.labels[..., None]].float().sigmoid()
         return p ** (1 - self.alpha) * iou ** self.alpha
-
-
-def best_takers(index: Tensor, taken: Tensor, overlap: Tensor, inside: Tensor) -> Assignment:
-    """Give each prior to the object that overlaps it most among those that take it; the first of equal ones.
-
-    Args:
-        index: (B, G, C), each object's candidates among the N priors, none twice.
-        taken: (B, G, C) bool, which of them the object takes.
-        overlap: (B, G, C) of the object with the candidate.
-        inside: (B, N) bool, the priors to train on.
-
-    Returns:
-        The assignment; its score is that overlap.
-    """
-    G, C = index.shape[1:]
-    flat = index.flatten(1)    # (B, G * C)
-    claim = overlap.masked_fill(~taken, -1).flatten(1)
-    best = claim.new_full(inside.shape, -1).scatter_reduce(1, flat, claim, 'amax')
-    wins = taken.flatten(1) & (claim == best.gather(1, flat))
-    owner = torch.arange(G, device=index.device)[:, None].expand(G, C).flatten()
-    gt = torch.full(inside.shape, G, device=index.device).scatter_reduce(1, flat, torch.where(wins, owner, G), 'amin')
-    positive = gt < G
-    return Assignment(gt.clamp(max=G - 1), positive, ~inside, best * positive)
