@@ -124,6 +124,12 @@ def test_the_loss_compiles_whole():
         torch.testing.assert_close(whole[k], plain)
 
 
+def test_the_loss_never_waits_for_the_device():
+    """On the meta device there is nothing to wait for: reading a value or asking how many are positive would raise."""
+    head, targets = CenterNetHead(4, 8, K).to('meta'), random_targets((2, 3))[0].to('meta')
+    assert {v.shape for v in head.loss((torch.zeros(2, 4, 16, 16, device='meta'),), targets).values()} == {()}
+
+
 @pytest.mark.parametrize('counts', [(2, 3), (0, 0)])
 def test_gradients_stay_finite_where_scores_are_sure(counts):
     head, feats = CenterNetHead(4, 8, K), (torch.randn(2, 4, 16, 16) * 1e4,)

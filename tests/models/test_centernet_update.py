@@ -160,6 +160,13 @@ def test_the_loss_compiles_whole():
         torch.testing.assert_close(whole[k], plain)
 
 
+def test_the_loss_never_waits_for_the_device():
+    """On the meta device there is nothing to wait for: reading a value or asking how many are positive would raise."""
+    head, targets = head_and_outputs()[0].to('meta'), random_targets((2, 3))[0].to('meta')
+    feats = [torch.zeros(2, 4, *shape, device='meta') for shape in SHAPES]
+    assert {v.shape for v in head.loss(feats, targets).values()} == {()}
+
+
 @pytest.mark.parametrize('counts', [(2, 3), (0, 0)])
 def test_gradients_stay_finite_where_scores_are_sure(counts):
     head, _ = head_and_outputs()

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from omnidet.checkpoints import load_pretrained
 from omnidet.checkpoints.swin import convert_swin, resize_table
 from omnidet.errors import ConfigError
 from omnidet.models.backbones.swin import PatchMerging, SwinTransformer
@@ -111,6 +112,20 @@ def test_features_equal_timms_with_converted_weights(names):
     for got, their, norm in zip(ours(x), want, (ours.norm0, ours.norm1), strict=True):
         their = norm(their.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         torch.testing.assert_close(got, their, atol=1e-4, rtol=1e-4)
+
+
+def test_a_file_in_the_form_of_the_release_is_read_where_a_config_names_it(tmp_path):
+    theirs = timm_swin().state_dict()
+    state = {**published_names(theirs), 'head.weight': torch.zeros(10, 32), 'head.bias': torch.zeros(10),
+             'layers.0.blocks.1.attn_mask': torch.zeros(16, 16, 16)}
+    torch.save({'model': state}, tmp_path / 'swin.pth')
+    model = SwinTransformer(**TINY)
+    init = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'swin.pth')}
+    report, = load_pretrained(model, {'init_cfg': init})
+    assert {n.partition('.')[0] for n in report.missing} == {'norm0', 'norm1'}
+    assert not report.unexpected and not report.mismatched
+    torch.testing.assert_close(model.stages[1].blocks[1].ffn.layers[1].bias,
+                               theirs['layers.1.blocks.1.mlp.fc2.bias'])
 
 
 def test_tables_of_another_window_are_resized_and_ours_stay():

@@ -73,7 +73,7 @@ class CenterNetHead(KeypointHead):
         H, W = out['heat'].shape[-2:]
         boxes = targets.boxes / STRIDE
         center, wh = box_center(boxes), boxes[..., 2:] - boxes[..., :2]    # (B, G, 2)
-        cell = torch.minimum(center.long().clamp(min=0), center.new_tensor([W - 1, H - 1]).long())
+        cell = torch.stack([c.long().clamp(0, n - 1) for c, n in zip(center.unbind(-1), (W, H), strict=True)], -1)
         radius = gaussian_radius(wh[..., 1], wh[..., 0], MIN_OVERLAP).long()
         heat = gaussian_heatmap(cell, radius, targets.labels, targets.valid, self.num_classes, (H, W))
         total = (heat == 1).sum().clamp(min=1)
