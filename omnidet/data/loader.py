@@ -94,6 +94,17 @@ class Loader:
         self.dataset.set_pipeline(pipeline)
         self._loader = None
 
+    def skip_transforms(self, types: Sequence[str]) -> None:
+        """Leave out transforms of these types from the next iteration on; workers are started anew.
+
+        Raises:
+            ConfigError: the data set is no `MultiImageMixDataset`.
+        """
+        if not hasattr(self.dataset, 'update_skip_type_keys'):
+            raise ConfigError(f'{type(self.dataset).__name__} cannot leave out transforms; MultiImageMixDataset can')
+        self.dataset.update_skip_type_keys(types)
+        self._loader = None
+
 
 class _Keys:
     """The batches of an epoch as lists of (epoch, index)."""

@@ -44,7 +44,12 @@ def _own(results: Results) -> Results:
     return {**results, **{k: results[k].copy() for k in REMEMBERED if isinstance(results.get(k), np.ndarray)}}
 
 
-def _check(results: Results, name: str) -> None:
+def check_mixable(results: Results, name: str) -> None:
+    """Refuse what mixing cannot handle.
+
+    Raises:
+        ConfigError: there are no boxes, or there is a semantic map.
+    """
     if results.get('gt_bboxes') is None or results.get('gt_seg_map') is not None:
         raise ConfigError(f'{name} needs boxes (LoadAnnotations comes first) and knows no semantic maps')
 
@@ -87,7 +92,7 @@ class CachedMosaic(BaseTransform):
 
     def remember(self, results: Results) -> None:
         """Take an image into the memory."""
-        _check(results, 'CachedMosaic')
+        check_mixable(results, 'CachedMosaic')
         self.memory.add(results)
 
     def transform(self, results: Results) -> Results:
@@ -95,30 +100,7 @@ class CachedMosaic(BaseTransform):
         if len(self.memory.items) <= 4 or random.uniform(0, 1) > self.prob:
             return _own(results)
         others = [self.memory.draw() for _ in range(3)]
-        W, H = self.img_scale
-        x = int(random.uniform(*self.center_ratio_range) * W)
-        y = int(random.uniform(*self.center_ratio_range) * H)
-        canvas = np.full((2 * H, 2 * W, *results['img'].shape[2:]), self.pad_val, results['img'].dtype)
-        parts = [self._paste(canvas, part, x, y, n % 2 == 0, n < 2) for n, part in enumerate([results, *others])]
-        results = {**results, 'img': canvas, 'img_shape': (2 * H, 2 * W), **_joined(parts)}
-        return _inside(results, self.bbox_clip_border)
-
-    def _paste(self, canvas: np.ndarray, part: Results, x: int, y: int, left: bool, top: bool) -> Results:
-        """Draw an image with a corner at the centre (x, y); its instances where they are on the canvas."""
-        W, H = self.img_scale
-        h, w = part['img'].shape[:2]
-        scale = min(H / h, W / w)
-        nh, nw = max(int(h * scale), 1), max(int(w * scale), 1)
-        x0, y0 = x - nw if left else x, y - nh if top else y    # of the image's corner; may lie off the canvas
-        x1, y1, x2, y2 = max(x0, 0), max(y0, 0), min(x0 + nw, 2 * W), min(y0 + nh, 2 * H)
-        image = resize_image(part['img'], (nh, nw))
-        canvas[y1:y2, x1:x2] = image[y1 - y0:y2 - y0, x1 - x0:x2 - x0]
-        out = dict(part)
-        factor = np.array([nw / w, nh / h] * 2, np.float32)
-        out['gt_bboxes'] = part['gt_bboxes'] * factor + np.array([x0, y0] * 2, np.float32)
-        if 'gt_masks' in part:
-            out['gt_masks'] = part['gt_masks'].resize((nh, nw)).shift(x0, y0, (2 * H, 2 * W))
-        return out
+        return mosaic([results, *others], self.img_scale, self.center_ratio_range, self.pad_val, self.bbox_clip_border)
 
 
 @TRANSFORMS.register
@@ -164,7 +146,7 @@ class CachedMixUp(BaseTransform):
 
     def remember(self, results: Results) -> None:
         """Take an image into the memory."""
-        _check(results, 'CachedMixUp')
+        check_mixable(results, 'CachedMixUp')
         self.memory.add(results)
 
     def transform(self, results: Results) -> Results:
@@ -174,37 +156,83 @@ class CachedMixUp(BaseTransform):
         other = next((o for _ in range(self.max_iters) if len((o := self.memory.draw())['gt_bboxes'])), None)
         if other is None:
             return _own(results)
-        shape = results['img'].shape[:2]
-        other = self._fit(other, shape)
-        results = {**results, 'img': blend(results['img'], other['img']), 'img_shape': shape,
-                   **_joined([results, other])}
-        return _inside(results, self.bbox_clip_border)
+        return mix_up(results, self._fit(other, results['img'].shape[:2]), self.bbox_clip_border)
 
     def _fit(self, other: Results, shape: tuple[int, int]) -> Results:
-        """The other image as it is laid over one of `shape` (h, w)."""
-        W, H = self.img_scale
-        jitter = random.uniform(*self.ratio_range)
-        mirrored = random.uniform(0, 1) < self.flip_ratio
-        h, w = other['img'].shape[:2]
-        scale = min(H / h, W / w)
-        nh, nw = max(int(h * scale), 1), max(int(w * scale), 1)
-        oh, ow = max(int(H * jitter), 1), max(int(W * jitter), 1)
-        ph, pw = max(oh, shape[0]), max(ow, shape[1])
-        x0, y0 = random.randint(0, pw - shape[1]), random.randint(0, ph - shape[0])
+        return fit_beside(other, shape, self.img_scale, self.ratio_range, self.flip_ratio, self.pad_val,
+                          self.bbox_clip_border)
 
-        image = pad_image(resize_image(other['img'], (nh, nw)), (H, W), self.pad_val)
-        image = resize_image(image, (oh, ow))
-        image = flip_image(image, 'horizontal') if mirrored else image
-        image = pad_image(image, (ph, pw), self.pad_val)[y0:y0 + shape[0], x0:x0 + shape[1]]
 
-        boxes = other['gt_bboxes'] * np.array([nw / w * ow / W, nh / h * oh / H] * 2, np.float32)
-        boxes = clip_boxes(boxes, (oh, ow)) if self.bbox_clip_border else boxes
-        boxes = flip_boxes(boxes, (oh, ow), 'horizontal') if mirrored else boxes
-        out = {**other, 'img': image, 'gt_bboxes': boxes - np.array([x0, y0] * 2, np.float32)}
-        if 'gt_masks' in other:
-            masks = other['gt_masks'].resize((nh, nw)).pad((H, W)).resize((oh, ow))
-            out['gt_masks'] = (masks.flip() if mirrored else masks).shift(-x0, -y0, shape)
-        return out
+def mosaic(parts: Sequence[Results], img_scale: tuple[int, int], center_ratio_range: tuple[float, float],
+           pad_val: float, clip: bool) -> Results:
+    """Four images around a random centre: the first at the top left, then top right, bottom left, bottom right.
+
+    Args:
+        parts: the four; what is no image and no instance comes from the first.
+        img_scale: (w, h) of one image; the canvas is twice as wide and high.
+        center_ratio_range: of the centre, as a factor of `img_scale`, for x and y each.
+        pad_val: what fills the canvas where there is no image.
+        clip: cut boxes to the canvas.
+    """
+    W, H = img_scale
+    x = int(random.uniform(*center_ratio_range) * W)
+    y = int(random.uniform(*center_ratio_range) * H)
+    image = parts[0]['img']
+    canvas = np.full((2 * H, 2 * W, *image.shape[2:]), pad_val, image.dtype)
+    pasted = [_paste(canvas, part, x, y, n % 2 == 0, n < 2) for n, part in enumerate(parts)]
+    return _inside({**parts[0], 'img': canvas, 'img_shape': (2 * H, 2 * W), **_joined(pasted)}, clip)
+
+
+def _paste(canvas: np.ndarray, part: Results, x: int, y: int, left: bool, top: bool) -> Results:
+    """Draw an image with a corner at the centre (x, y); its instances where they are on the canvas."""
+    H, W = canvas.shape[0] // 2, canvas.shape[1] // 2
+    h, w = part['img'].shape[:2]
+    scale = min(H / h, W / w)
+    nh, nw = max(int(h * scale), 1), max(int(w * scale), 1)
+    x0, y0 = x - nw if left else x, y - nh if top else y    # of the image's corner; may lie off the canvas
+    x1, y1, x2, y2 = max(x0, 0), max(y0, 0), min(x0 + nw, 2 * W), min(y0 + nh, 2 * H)
+    image = resize_image(part['img'], (nh, nw))
+    canvas[y1:y2, x1:x2] = image[y1 - y0:y2 - y0, x1 - x0:x2 - x0]
+    out = dict(part)
+    factor = np.array([nw / w, nh / h] * 2, np.float32)
+    out['gt_bboxes'] = part['gt_bboxes'] * factor + np.array([x0, y0] * 2, np.float32)
+    if part.get('gt_masks') is not None:
+        out['gt_masks'] = part['gt_masks'].resize((nh, nw)).shift(x0, y0, (2 * H, 2 * W))
+    return out
+
+
+def mix_up(results: Results, other: Results, clip: bool) -> Results:
+    """Lay `other`, as `fit_beside` gives it, over the image; boxes are cut to it if `clip`."""
+    return _inside({**results, 'img': blend(results['img'], other['img']), 'img_shape': results['img'].shape[:2],
+                    **_joined([results, other])}, clip)
+
+
+def fit_beside(other: Results, shape: tuple[int, int], img_scale: tuple[int, int], ratio_range: tuple[float, float],
+               flip_ratio: float, pad_val: float | Sequence[float], clip: bool) -> Results:
+    """An image as a mix-up lays it over one of `shape` (h, w); the arguments are those of `CachedMixUp`."""
+    W, H = img_scale
+    jitter = random.uniform(*ratio_range)
+    mirrored = random.uniform(0, 1) < flip_ratio
+    h, w = other['img'].shape[:2]
+    scale = min(H / h, W / w)
+    nh, nw = max(int(h * scale), 1), max(int(w * scale), 1)
+    oh, ow = max(int(H * jitter), 1), max(int(W * jitter), 1)
+    ph, pw = max(oh, shape[0]), max(ow, shape[1])
+    x0, y0 = random.randint(0, pw - shape[1]), random.randint(0, ph - shape[0])
+
+    image = pad_image(resize_image(other['img'], (nh, nw)), (H, W), pad_val)
+    image = resize_image(image, (oh, ow))
+    image = flip_image(image, 'horizontal') if mirrored else image
+    image = pad_image(image, (ph, pw), pad_val)[y0:y0 + shape[0], x0:x0 + shape[1]]
+
+    boxes = other['gt_bboxes'] * np.array([nw / w * ow / W, nh / h * oh / H] * 2, np.float32)
+    boxes = clip_boxes(boxes, (oh, ow)) if clip else boxes
+    boxes = flip_boxes(boxes, (oh, ow), 'horizontal') if mirrored else boxes
+    out = {**other, 'img': image, 'gt_bboxes': boxes - np.array([x0, y0] * 2, np.float32)}
+    if other.get('gt_masks') is not None:
+        masks = other['gt_masks'].resize((nh, nw)).pad((H, W)).resize((oh, ow))
+        out['gt_masks'] = (masks.flip() if mirrored else masks).shift(-x0, -y0, shape)
+    return out
 
 
 def blend(a: np.ndarray, b: np.ndarray) -> np.ndarray:
