@@ -237,7 +237,7 @@ def compare(img_id: str, ids: NDArray[np.integer], truth: Segments, pred: Ints, 
     sums = np.bincount(labels[np.nonzero(matched)[0]], iou[matched], minlength=K)
     there = np.flatnonzero(table.any(axis=0))
     found, wrong_ones, missed_ones = table[:, there]
-    return Record(img_id, there, sums[there], found, wrong_ones, missed_ones, [])
+    return Record(img_id, there, sums[there].astype(np.float64), found, wrong_ones, missed_ones, [])
 
 
 def quality(records: Sequence[Record], num_classes: int) -> tuple[NDArray[np.float64], Ints]:

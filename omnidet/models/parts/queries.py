@@ -39,11 +39,13 @@ class QueryPredictions(NamedTuple):
         logits: (B, Q, K), or (B, Q, K + 1) with 'no object' last where a softmax follows.
         boxes: (B, Q, 4), cxcywh in 0..1 of the image without its padding; or None.
         masks: (B, Q, P) logits at the points of `QueryTargets.masks`; or None.
+        kernels: (B, Q, C), whose products with the features of pixels are the logits of masks; or None.
     """
 
     logits: Tensor
     boxes: Tensor | None = None
     masks: Tensor | None = None
+    kernels: Tensor | None = None
 
 
 class QueryLayer(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ class HungarianAssigner:
         self.match_costs = [MATCH_COSTS.build(c) for c in costs]
 
     @torch.no_grad()
-    def __call__(self, predictions: Sequence[QueryPredictions], truths: Sequence[QueryTargets]) -> list[Assignment]:
+    def __call__(self, predictions: Iterable[QueryPredictions], truths: Iterable[QueryTargets]) -> list[Assignment]:
         """Match several layers at once: one copy from the device and one back.
 
         Args:

@@ -27,3 +27,8 @@ class PseudoSampler:
 
     def __call__(self, assignment: Assignment) -> Assignment:
         return assignment
+
+
+@SAMPLERS.register
+class MaskPseudoSampler(PseudoSampler):
+    """Keep every query: `PseudoSampler` by the name that the configs of mask classification know it."""
