@@ -7,30 +7,32 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from omnidet.registry import BACKBONES, DETECTORS, MASK_HEADS, NECKS
+from omnidet.registry import BACKBONES, DENSE_HEADS, DETECTORS, MASK_HEADS, NECKS
 from omnidet.structures import ImageMeta, Result, Targets
 
 Cfg = Mapping[str, Any]
 
 
 @DETECTORS.register
-class SOLOv2(nn.Module):
-    """SOLOv2 (arXiv:2003.10152). Parameters: backbone, neck, mask_head.
+class SingleStageInstanceSegmentor(nn.Module):
+    """Backbone, neck and a mask head that needs nothing else. Parameters: backbone, neck, mask_head.
 
     Args:
         backbone, neck, mask_head: the parts.
-        bbox_head: must be None: masks are found without boxes.
-        train_cfg, test_cfg: handed to the head where it has none of its own.
+        bbox_head: None here; a head that finds the boxes where a detector has one.
+        train_cfg, test_cfg: handed to the heads where they have none of their own.
         data_preprocessor: built by `omnidet.data`; images reach the model normalised.
         init_cfg: pretrained weights of the whole detector, read where they are asked for.
     """
 
-    def __init__(self, backbone: Cfg, mask_head: Cfg, neck: Cfg | None = None, bbox_head: None = None,
+    def __init__(self, backbone: Cfg, mask_head: Cfg, neck: Cfg | None = None, bbox_head: Cfg | None = None,
                  train_cfg: Cfg | None = None, test_cfg: Cfg | None = None, data_preprocessor: Cfg | None = None,
                  init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
         super().__init__()
         self.backbone = BACKBONES.build(backbone)
         self.neck = None if neck is None else NECKS.build(neck)
+        if bbox_head is not None:
+            self.bbox_head = DENSE_HEADS.build(bbox_head, train_cfg=train_cfg, test_cfg=test_cfg)
         self.mask_head = MASK_HEADS.build(mask_head, train_cfg=train_cfg, test_cfg=test_cfg)
 
     def extract_feat(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -47,8 +49,52 @@ class SOLOv2(nn.Module):
         return self.mask_head.predict(self.extract_feat(images), metas, rescale)
 
     def set_progress(self, epoch: int, iteration: int) -> None:
-        """Nothing here changes in the course of a training."""
+        """Tell parts that change in the course of a training where it is; called before every step.
+
+        Args:
+            epoch: finished epochs.
+            iteration: finished iterations.
+        """
+        for module in self.modules():
+            if module is not self and hasattr(module, 'set_progress'):
+                module.set_progress(epoch, iteration)
 
     def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """As `loss`: what wrappers and counters of operations call."""
         return self.loss(images, targets)
+
+
+@DETECTORS.register
+class SOLOv2(SingleStageInstanceSegmentor):
+    """SOLOv2 (arXiv:2003.10152): see `SingleStageInstanceSegmentor`."""
+
+
+@DETECTORS.register
+class CondInst(SingleStageInstanceSegmentor):
+    """CondInst (arXiv:2003.05664): a grid head finds boxes and predicts networks, which find masks.
+
+    Parameters: backbone, neck, bbox_head, mask_head.
+
+    Args:
+        bbox_head: a grid head whose `forward` also gives `kernel`.
+        The others: see `SingleStageInstanceSegmentor`.
+    """
+
+    def __init__(self, backbone: Cfg, neck: Cfg, bbox_head: Cfg, mask_head: Cfg, train_cfg: Cfg | None = None,
+                 test_cfg: Cfg | None = None, data_preprocessor: Cfg | None = None,
+                 init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
+        super().__init__(backbone, mask_head, neck, bbox_head, train_cfg, test_cfg, data_preprocessor, init_cfg)
+
+    def loss(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """{name: scalar} for a batch of normalised images."""
+        feats = self.extract_feat(images)
+        out, priors = self.bbox_head(feats), self.bbox_head.priors(feats)
+        losses, assignment = self.bbox_head.losses_and_assignment(out, priors, targets)
+        return {**losses, **self.mask_head.loss(feats, out['kernel'], priors, assignment, targets)}
+
+    def predict(self, images: Tensor, metas: Sequence[ImageMeta], rescale: bool = True) -> list[Result]:
+        """The detections of each image, in pixels of its file where `rescale`."""
+        feats = self.extract_feat(images)
+        out, priors = self.bbox_head(feats), self.bbox_head.priors(feats)
+        found = self.bbox_head.detect_with_priors(out, priors, metas, rescale, self.bbox_head.postprocess)
+        return self.mask_head.predict(feats, out['kernel'], priors, found, metas, rescale)

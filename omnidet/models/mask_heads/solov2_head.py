@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -226,7 +227,7 @@ class SOLOV2Head(nn.Module):
         keep, score = matrix_nms(probs > cfg.mask_thr, label, score, area[cell], max_num=cfg.max_per_img,
                                  kernel=cfg.kernel, sigma=cfg.sigma, filter_thr=cfg.filter_thr)
         size = meta.ori_shape[:2] if rescale else meta.img_shape[:2]
-        masks = threshold_resized(probs[keep], lambda p: self._paste(p, meta, size), size, cfg.mask_thr)
+        masks = threshold_resized(probs[keep], partial(self._paste, meta=meta, size=size), size, cfg.mask_thr)
         return Result(masks.windows.float(), score, label[keep], masks=masks)
 
     def _maskness(self, kernels: Tensor, feat: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -117,6 +117,11 @@ class DenseHead(nn.Module):
 
     def loss_of(self, out: Outputs, priors: Priors, targets: Targets) -> dict[str, Tensor]:
         """The losses of what `forward` gave; in float32, whatever the layers compute in."""
+        return self.losses_and_assignment(out, priors, targets)[0]
+
+    def losses_and_assignment(self, out: Outputs, priors: Priors, targets: Targets
+                              ) -> tuple[dict[str, Tensor], Assignment]:
+        """The losses of what `forward` gave, and which object each prior answers for, for losses of more than boxes."""
         out = {name: value.float() for name, value in out.items()}
         with torch.autocast(out['cls'].device.type, enabled=False):
             inside = inside_image(priors, targets.sizes, self.training_cfg.allowed_border)
@@ -125,7 +130,7 @@ class DenseHead(nn.Module):
             assignment = self.sampler(self.assigner(priors, targets, inside, preds))
             gt_boxes = targets.boxes.gather(1, assignment.gt[..., None].expand(-1, -1, 4))    # (B, N, 4)
             gt_labels = targets.labels.gather(1, assignment.gt)    # (B, N)
-            return self.losses(out, priors, assignment, gt_boxes, gt_labels)
+            return self.losses(out, priors, assignment, gt_boxes, gt_labels), assignment
 
     def predict(self, feats: Sequence[Tensor], metas: Sequence[ImageMeta], rescale: bool = True) -> list[Result]:
         """The detections of each image; see `GridPostprocess`."""

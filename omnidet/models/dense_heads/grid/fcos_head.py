@@ -26,7 +26,6 @@ RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, INF))
 DISTANCES: Cfg = {'type': 'DistancePointBBoxCoder'}
 FOCAL: Cfg = {'type': 'FocalLoss', 'use_sigmoid': True, 'gamma': 2.0, 'alpha': 0.25, 'loss_weight': 1.0}
 IOU: Cfg = {'type': 'IoULoss', 'loss_weight': 1.0}
-GIOU: Cfg = {'type': 'GIoULoss', 'loss_weight': 1.0}
 CROSS_ENTROPY: Cfg = {'type': 'CrossEntropyLoss', 'use_sigmoid': True, 'loss_weight': 1.0}
 GROUP_NORM: Cfg = {'type': 'GN', 'num_groups': 32, 'requires_grad': True}
 NORMAL: Cfg = {'type': 'Normal', 'layer': 'Conv2d', 'std': 0.01,
@@ -133,14 +132,14 @@ class CondInstBboxHead(FCOSHead):
 
     testing_fields = MaskPostprocess
 
-    def __init__(self, num_classes: int, in_channels: int, num_params: int = 169,
-                 regress_ranges: Sequence[tuple[float, float]] = RANGES, center_sampling: bool = True,
-                 center_sample_radius: float = 1.5, norm_on_bbox: bool = True, centerness_on_reg: bool = True,
-                 loss_cls: Cfg = FOCAL, loss_bbox: Cfg = GIOU, loss_centerness: Cfg = CROSS_ENTROPY,
-                 norm_cfg: Cfg | None = GROUP_NORM, init_cfg: Cfg | Sequence[Cfg] | None = None,
-                 feat_channels: int = 256, stacked_convs: int = 4, strides: Sequence[int] = (4, 8, 16, 32, 64),
-                 dcn_on_last_conv: bool = False, conv_bias: bool | str = 'auto', bbox_coder: Cfg = DISTANCES,
-                 conv_cfg: Cfg | None = None, train_cfg: Cfg | None = None, test_cfg: Cfg | None = None) -> None:
+    def __init__(self, num_classes: int, in_channels: int, regress_ranges: Sequence[tuple[float, float]] = RANGES,
+                 center_sampling: bool = False, center_sample_radius: float = 1.5, norm_on_bbox: bool = False,
+                 centerness_on_reg: bool = False, loss_cls: Cfg = FOCAL, loss_bbox: Cfg = IOU,
+                 loss_centerness: Cfg = CROSS_ENTROPY, norm_cfg: Cfg | None = GROUP_NORM,
+                 init_cfg: Cfg | Sequence[Cfg] | None = None, feat_channels: int = 256, stacked_convs: int = 4,
+                 strides: Sequence[int] = (4, 8, 16, 32, 64), dcn_on_last_conv: bool = False,
+                 conv_bias: bool | str = 'auto', bbox_coder: Cfg = DISTANCES, conv_cfg: Cfg | None = None,
+                 train_cfg: Cfg | None = None, test_cfg: Cfg | None = None, num_params: int = 169) -> None:
         super().__init__(num_classes, in_channels, regress_ranges, center_sampling, center_sample_radius, norm_on_bbox,
                          centerness_on_reg, loss_cls, loss_bbox, loss_centerness, norm_cfg, init_cfg, feat_channels,
                          stacked_convs, strides, dcn_on_last_conv, conv_bias, bbox_coder, conv_cfg, train_cfg, test_cfg)

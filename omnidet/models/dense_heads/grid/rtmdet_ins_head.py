@@ -74,18 +74,21 @@ class _MaskedHead(DenseHead):
         return rtmdet_losses(self, out, priors, assignment, gt_boxes, gt_labels)
 
     def loss_of(self, out: Outputs, priors: Priors, targets: Targets) -> dict[str, Tensor]:
+        losses, assignment = self.losses_and_assignment(out, priors, targets)
+        with torch.autocast(out['mask'].device.type, enabled=False):
+            return {**losses, 'loss_mask': self._mask_loss(out, priors, targets, assignment)}
+
+    def _mask_loss(self, out: Outputs, priors: Priors, targets: Targets, assignment: Assignment) -> Tensor:
         masks = required_masks(targets, self)
-        out = {name: value.float() for name, value in out.items()}
-        assignment, gt_boxes, gt_labels = self.assign(out, priors, targets)
         index, weight = choose(assignment.positive, MASKS_PER_IMAGE)    # (B, P)
         params = out['kernel'].gather(1, index[..., None].expand(-1, -1, self.dynamic.num_params))
-        logits = self.dynamic(out['mask'], params, priors, index)
+        logits = self.dynamic(out['mask'].float(), params.float(), priors, index)
         logits = _enlarge(logits, self.dynamic.stride // self.mask_loss_stride)
         instance = flat_instance(assignment.gt.gather(1, index), targets.labels.shape[1])
         target = mask_targets(masks, instance, self.mask_loss_stride, logits)
         count = reduce_mean(assignment.positive.sum().float()).clamp(min=1)
-        return {**self.losses(out, priors, assignment, gt_boxes, gt_labels),
-                'loss_mask': self.loss_mask(logits.flatten(0, 1), target, weight.flatten(), avg_factor=count)}
+        loss: Tensor = self.loss_mask(logits.flatten(0, 1), target, weight.flatten(), avg_factor=count)
+        return loss
 
     def detect_with_priors(self, out: Outputs, priors: Priors, metas: Sequence[ImageMeta], rescale: bool,
                            options: GridPostprocess) -> list[tuple[Result, Tensor]]:
