@@ -6,6 +6,7 @@ The layout is MMEngine's: `state_dict`, `meta`, `optimizer`, `param_schedulers`,
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import tarfile
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from omnidet.checkpoints import unpickle
+from omnidet.checkpoints.safetensors import read_safetensors
 from omnidet.checkpoints.sources import locate
 from omnidet.errors import CheckpointError, TrainingError
 from omnidet.files import written_whole
@@ -27,6 +29,9 @@ from omnidet.files import written_whole
 State = Mapping[str, Tensor]
 LAYOUTS = ('state_dict', 'model', 'model_state_dict', 'module', 'params')
 """The keys under which projects keep a model's weights."""
+
+METADATA = 'omnidet'
+"""The key of a safetensors file's metadata under which `meta` is kept, as json."""
 
 
 def load_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
@@ -45,7 +50,7 @@ def load_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     path = locate(path)
     head = _first_bytes(path)
     if path.suffix == '.safetensors':
-        content: Any = _read_safetensors(path)
+        content: Any = _with_metadata(*read_safetensors(path))
     else:
         _check_kind(path, head)
         content = _read_torch(path, trust)
@@ -193,16 +198,13 @@ def _read_torch(path: Path, trust: bool) -> Any:
         raise CheckpointError(f'{path}: it is damaged or not complete ({reason}); download or copy it again') from e
 
 
-def _read_safetensors(path: Path) -> Any:
+def _with_metadata(state: State, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The content of a safetensors file; one that `omnidet checkpoint` wrote has its `meta` as json."""
     try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as e:
-        raise CheckpointError(f'{path}: reading this format needs a package: pip install safetensors') from e
-    try:
-        return load_file(path)
-    except SafetensorError as e:
-        raise CheckpointError(f'{path}: the file is damaged or not complete ({e}); download or copy it again') from e
+        meta = json.loads(metadata.get(METADATA, '{}'))
+    except ValueError:
+        meta = {}
+    return {'state_dict': dict(state), 'meta': meta}
 
 
 def _normalised(content: Any, path: Path) -> dict[str, Any]:
