@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from omnidet.masks import InstanceMasks
 from omnidet.models.parts.budget import choose
 from omnidet.models.parts.mask_targets import flat_instance, required_masks
 from omnidet.models.parts.solo_targets import grid_targets
@@ -190,6 +191,11 @@ class SOLOV2Head(nn.Module):
             targets: the ground truth of the B images, with masks.
         """
         out, masks = {name: x.float() for name, x in self(feats).items()}, required_masks(targets, self)
+        with torch.autocast(out['mask'].device.type, enabled=False):
+            return self.losses(out, masks, targets)
+
+    def losses(self, out: Mapping[str, Tensor], masks: InstanceMasks, targets: Targets) -> dict[str, Tensor]:
+        """The losses of what `forward` gave, in float32, and (B, G) masks."""
         h, w = out['mask'].shape[-2:]
         stride = self.mask_feature_head.mask_stride
         wanted = grid_targets(targets, masks, self.grids, self.scale_ranges, self.pos_scale, (h * stride, w * stride))

@@ -1,0 +1,3 @@
+_base_ = './solov2_r50_fpn_ms-3x_coco.py'
+
+model = dict(backbone=dict(depth=101, init_cfg=dict(checkpoint='torchvision://resnet101')))
