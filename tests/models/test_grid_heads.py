@@ -69,7 +69,7 @@ def targets(*boxes, size=(64, 64)):
 class NoSynchronisation(TorchDispatchMode):
     """Refuses what makes a device wait: results whose shape or value the host must know."""
 
-    REFUSED = {'_local_scalar_dense', 'nonzero', 'masked_select', 'item', 'is_nonzero', 'unique2', '_unique2', 'equal'}
+    REFUSED = ('_local_scalar_dense', 'nonzero', 'masked_select', 'item', 'is_nonzero', 'unique2', '_unique2', 'equal')
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
