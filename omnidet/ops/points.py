@@ -89,6 +89,18 @@ def sample_classes(sem_seg: Tensor, first: int, count: int, points: Tensor) -> T
     return out[:, :count]
 
 
+def even_points(count: int, num_points: int, device: torch.device) -> Tensor:
+    """`count` sets of random points that lie evenly: (count, num_points, 2).
+
+    Each is as likely anywhere as a uniform one; together they are the additive recurrence of the plastic number (a
+    sequence of low discrepancy) behind a random shift. Means over them vary far less than over independent points.
+    """
+    n = torch.arange(num_points, device=device)[:, None]
+    steps = torch.tensor([3242174889, 2447445414], device=device)    # 2^32 over 1.3247... and over its square
+    sequence = (n * steps & 0xFFFFFFFF).to(torch.float32) / 2 ** 32
+    return (sequence + torch.rand(count, 1, 2, device=device)).frac()
+
+
 @torch.no_grad()
 def uncertain_points(maps: Tensor, num_points: int, oversample_ratio: float, importance_sample_ratio: float) -> Tensor:
     """Points that lie mostly where logits are near 0, drawn by chance (PointRend, section 3.2).
@@ -97,18 +109,18 @@ def uncertain_points(maps: Tensor, num_points: int, oversample_ratio: float, imp
         maps: (M, H, W) logits.
         num_points: P.
         oversample_ratio: how many times P are drawn, for the most uncertain to be taken.
-        importance_sample_ratio: the share of P that are the most uncertain ones; the others are drawn evenly.
+        importance_sample_ratio: the share of P that are the most uncertain ones; the others lie anywhere.
 
     Returns:
         (M, P, 2).
     """
     M = len(maps)
-    points = torch.rand(M, int(num_points * oversample_ratio), 2, device=maps.device)
+    points = even_points(M, int(num_points * oversample_ratio), maps.device)
     some = int(importance_sample_ratio * num_points)
     logits = sample_maps(maps[:, None], points)[:, 0]    # (M, oversampled)
     best = logits.abs().topk(some, dim=1, largest=False, sorted=False).indices
     chosen = points.gather(1, best[..., None].expand(-1, -1, 2))
-    return torch.cat([chosen, torch.rand(M, num_points - some, 2, device=maps.device)], 1)
+    return torch.cat([chosen, even_points(M, num_points - some, maps.device)], 1)
 
 
 def _neighbours(points: Tensor, size: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

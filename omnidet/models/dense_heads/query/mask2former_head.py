@@ -18,7 +18,7 @@ from omnidet.nn.initialize import initialize
 from omnidet.nn.masked_transformer import Mask2FormerDecoder
 from omnidet.nn.transformer import build_part
 from omnidet.ops.distributed import reduce_mean
-from omnidet.ops.points import sample_maps, uncertain_points
+from omnidet.ops.points import even_points, sample_maps, uncertain_points
 from omnidet.registry import ASSIGNERS, DENSE_HEADS, LOSSES, PLUGINS, POSITIONAL_ENCODINGS, SAMPLERS, check_arguments
 from omnidet.structures import Assignment, Targets
 
@@ -160,7 +160,7 @@ class Mask2FormerHead(nn.Module):
             features = features.float()
             segments = Segments.of(targets, self.num_things, self.num_stuff)
             # matching compares masks at points that all layers share
-            points = torch.rand(len(features), self.training_cfg.num_points, 2, device=features.device)
+            points = even_points(len(features), self.training_cfg.num_points, features.device)
             truth = QueryTargets(segments.labels, segments.valid, masks=segments.at(points))
             sampled = sample_maps(features.detach(), points)    # (B, C, P)
 
