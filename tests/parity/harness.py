@@ -1,6 +1,6 @@
 """Hold a model against what MMDetection 3.3 was recorded to compute for the same weights and inputs.
 
-`rtmdet.json.gz`, `rcnn.json.gz` and `queries.json.gz` hold names, shapes and settings of models, and for two images of
+The `.json.gz` files beside this one hold names, shapes and settings of models, and for two images of
 256 x 256 values of the feature maps, the best detections, the losses and the L1 norm of each parameter's gradient.
 Weights, images, ground truth and proposals are those of `determ.py`; samplers keep everything, so nothing random is
 left. How far rounding alone moves a figure was measured with the record and widens its tolerance.
