@@ -232,7 +232,7 @@ def mass_and_center(masks: InstanceMasks) -> tuple[Tensor, Tensor]:
     begin = torch.where(w * h > 0, masks.starts.reshape(-1), T)    # (M,); an empty window owns no bit
     edges, order = begin.sort()
     sums = begin.new_zeros(len(begin), 3)    # pixels, sum of columns, sum of rows
-    for at in range(0, T, CHUNK):
+    for at in range(0, T if len(begin) else 0, CHUNK):
         place = torch.arange(at, min(at + CHUNK, T), device=masks.device)
         rank = torch.searchsorted(edges, place, right=True) - 1
         owner = order[rank.clamp(min=0)]
