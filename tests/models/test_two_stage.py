@@ -391,3 +391,17 @@ def test_a_head_without_train_cfg_says_so():
     with pytest.raises(ConfigError, match='train_cfg'):
         model = omnidet.build_model({'model': _cfg(train_cfg={'rpn': MODEL['train_cfg']['rpn']})})
         model.loss(_images(), _targets(_item(_boxes(2)), _item([])))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_losses_in_bfloat16_are_near_those_in_float32(kind):
+    model, masks = _model(**kind), kind.get('masks', False)
+    targets = _targets(_item(_boxes(3), masks=masks), _item(_boxes(2, 4), masks=masks))
+    boxes = _proposals(torch.cat([_boxes(3) + 1, _boxes(20, 2)]), _boxes(15, 4) + 1)
+    feats = [torch.randn(2, 8, 12, 16), torch.randn(2, 8, 6, 8)]
+    want = model.roi_head.loss(feats, boxes, targets)
+    with torch.autocast('cpu', torch.bfloat16):
+        got = model.roi_head.loss([f.bfloat16() for f in feats], boxes, targets)
+    for name, value in got.items():
+        assert value.dtype == torch.float32
+        assert 'acc' in name or value.item() == pytest.approx(want[name].item(), rel=0.1, abs=0.02)
