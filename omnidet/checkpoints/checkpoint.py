@@ -48,13 +48,28 @@ def load_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
         CheckpointError: the file is missing, damaged, no checkpoint, or would run code.
     """
     path = locate(path)
-    head = _first_bytes(path)
-    if path.suffix == '.safetensors':
-        content: Any = _with_metadata(*read_safetensors(path))
-    else:
-        _check_kind(path, head)
-        content = _read_torch(path, trust)
-    return _normalised(content, path)
+    return _normalised(_read(path, pickle if trust else unpickle), path)
+
+
+def survey_checkpoint(path: str | Path) -> tuple[dict[str, Any], list[str]]:
+    """Read a checkpoint whoever made it, and tell what `load_checkpoint` would refuse; nothing of it is run.
+
+    Returns:
+        What `load_checkpoint` returns, with stand-ins in place of refused objects and a `state_dict` that may be empty
+        where there are such; and the names of refused classes and functions.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or no checkpoint.
+    """
+    path = locate(path)
+    survey = unpickle.Survey()
+    content = _read(path, survey)
+    try:
+        return _normalised(content, path), survey.refused
+    except CheckpointError:
+        if not survey.refused:
+            raise
+        return {'state_dict': {}, 'meta': {'dataset_meta': {}}}, survey.refused
 
 
 def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
@@ -182,8 +197,12 @@ def _check_kind(path: Path, head: bytes) -> None:
         raise CheckpointError(f'{path}: not a file that torch.save wrote')
 
 
-def _read_torch(path: Path, trust: bool) -> Any:
-    reader: Any = pickle if trust else unpickle
+def _read(path: Path, reader: Any) -> Any:
+    """What a file holds; `reader` is the module, or what looks like one, that makes objects of a pickle."""
+    head = _first_bytes(path)
+    if path.suffix == '.safetensors':
+        return _with_metadata(*read_safetensors(path))
+    _check_kind(path, head)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')    # torch's notes on old storage classes concern its own developers

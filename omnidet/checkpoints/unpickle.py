@@ -159,3 +159,39 @@ def load(file: Any, **kwargs: Any) -> Any:
     return Unpickler(file, **kwargs).load()
 
 
+class Survey:
+    """A reader that notes what it would refuse, and goes on with stand-ins that do nothing; a `pickle_module`.
+
+    Attributes:
+        refused: the names that `Unpickler` refuses, in the order in which they were met.
+    """
+
+    def __init__(self) -> None:
+        refused: list[str] = []
+
+        class Noting(Unpickler):
+            def find_class(self, module: str, name: str) -> Any:
+                try:
+                    return super().find_class(module, name)
+                except RefusedError as e:
+                    if e.name not in refused:
+                        refused.append(e.name)
+                    return _stand_in(e.name, _Refused)
+
+        self.refused, self.Unpickler = refused, Noting
+
+    def load(self, file: Any, **kwargs: Any) -> Any:
+        """As `pickle.load`."""
+        return self.Unpickler(file, **kwargs).load()
+
+
+class _Refused(Inert):
+    """A stand-in for what is refused: whatever a pickle does to it, nothing happens."""
+
+    def __call__(self, *args: Any) -> Any:
+        return self
+
+    def _nothing(self, *args: Any) -> None:
+        pass
+
+    __setitem__ = append = extend = add = _nothing

@@ -21,18 +21,18 @@ class TorchvisionAnchorGenerator:
 
     Args:
         strides: nominal pixels between cells of each level, finest first; the finest one's is taken for exact.
-        sizes: the root of an anchor's area in pixels, on each level.
+        sizes: the root of an anchor's area in pixels, on each level; or several of them.
         ratios: height over width of the anchors.
     """
 
-    def __init__(self, strides: Sequence[int], sizes: Sequence[float],
+    def __init__(self, strides: Sequence[int], sizes: Sequence[float | Sequence[float]],
                  ratios: Sequence[float] = (0.5, 1.0, 2.0)) -> None:
         self.strides = [(s, s) for s in strides]
         root = torch.tensor(list(ratios), device='cpu').float().sqrt()
         halves = torch.stack([1 / root, root], -1) / 2    # (A, 2) as (w, h)
         self.base_anchors: list[Tensor] = []
         for size in per_level('sizes', sizes, self.strides) or []:
-            half = halves * size
+            half = (halves[:, None] * torch.tensor(size, device='cpu').view(-1, 1)).flatten(0, 1)    # sizes in turn
             self.base_anchors.append(torch.cat([-half, half], -1).round())
 
     @property
