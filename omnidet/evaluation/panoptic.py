@@ -15,7 +15,7 @@ from omnidet.errors import ConfigError, DatasetError
 from omnidet.evaluation.ground_truth import read_categories
 from omnidet.evaluation.report import class_table, figure_table
 from omnidet.files import written_whole
-from omnidet.panoptic import INSTANCE_OFFSET, colors_to_ids, ids_to_colors
+from omnidet.panoptic import INSTANCE_OFFSET, colors_to_ids, ids_to_colors, segments_of
 from omnidet.registry import METRICS
 from omnidet.structures import ImageMeta, Result
 
@@ -176,16 +176,12 @@ class CocoPanopticMetric:
 
     def _write(self, pred: Ints, meta: ImageMeta) -> list[dict[str, Any]]:
         """Write a map's png; its segments as they stand in a json."""
-        values, place, areas = np.unique(pred, return_inverse=True, return_counts=True)
-        labels = values % INSTANCE_OFFSET
-        real = labels < len(self.classes)
-        ids = np.where(real, np.arange(1, len(values) + 1), VOID)
+        ids, segments = segments_of(pred, len(self.classes))
         name = Path(str(meta.img_path if meta.img_path is not None else meta.img_id)).stem
         with written_whole(Path(f'{self.outfile_prefix}.panoptic') / f'{name}.png') as path:
-            picture = ids_to_colors(ids[place].reshape(pred.shape))
-            path.write_bytes(cv2.imencode('.png', picture)[1].tobytes())
-        rows = [{'id': int(ids[n]), 'category_id': self.cat_ids[labels[n]], 'area': int(areas[n]),
-                 'isthing': int(self.is_thing[labels[n]])} for n in np.flatnonzero(real)]
+            path.write_bytes(cv2.imencode('.png', ids_to_colors(ids))[1].tobytes())
+        rows = [{'id': s['id'], 'category_id': self.cat_ids[s['label']], 'area': s['area'],
+                 'isthing': int(self.is_thing[s['label']])} for s in segments]
         return [{'file_name': f'{name}.png', 'segments_info': rows}]
 
     def _export(self, records: Iterable[Record]) -> None:

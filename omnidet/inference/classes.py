@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from omnidet.data.datasets.coco_classes import COCO_CLASSES
+from omnidet.data.datasets.coco_classes import COCO_CLASSES, COCO_STUFF_CLASSES
 
 
 def find_classes(meta: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[str, ...]:
@@ -22,8 +22,9 @@ def find_classes(meta: Mapping[str, Any], cfg: Mapping[str, Any]) -> tuple[str, 
     for classes in named:
         if classes and K in (None, len(classes)):
             return classes
-    if len(COCO_CLASSES) == K:
-        return tuple(COCO_CLASSES)
+    for classes in (COCO_CLASSES, COCO_CLASSES + COCO_STUFF_CLASSES):
+        if len(classes) == K:
+            return tuple(classes)
     return tuple(map(str, range(K or 0)))
 
 
@@ -33,8 +34,10 @@ def _names(meta: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _num_classes(node: Any) -> Iterator[int]:
-    """Every `num_classes` of a model's heads; a backbone has one of another meaning."""
+    """Every `num_classes` of a model's heads, or things and stuff; a backbone has one of another meaning."""
     if isinstance(node, Mapping):
+        if isinstance(node.get('num_things_classes'), int):
+            yield node['num_things_classes'] + int(node.get('num_stuff_classes') or 0)
         if isinstance(node.get('num_classes'), int):
             yield node['num_classes']
         for key, value in node.items():

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 from faster_coco_eval.core import mask as mask_api
+from torch import Tensor
 
 from omnidet.data.transforms.loading import read_image
 from omnidet.errors import OmniDetError
@@ -20,6 +21,7 @@ from omnidet.evaluation.rle import encode_masks, readable
 from omnidet.files import written_whole
 from omnidet.inference.detector import Detector, Prediction
 from omnidet.inference.sources import Source, to_bgr
+from omnidet.panoptic import ids_to_colors, segments_of
 from omnidet.visualization import draw
 
 
@@ -29,7 +31,7 @@ class PredictSummary:
 
     Attributes:
         images: how many images were read.
-        counts: detections of each class at or above the threshold, most frequent first.
+        counts: detections of each class at or above the threshold, or segments of panoptic maps; most frequent first.
         broken: what is wrong with each image that could not be read.
         seconds: spent on finding, drawing and writing.
         json_path: all detections.
@@ -50,7 +52,9 @@ def predict_to(out: str | Path, detector: Detector, images: Source | Iterable[So
 
     `out/detections.json` is a COCO data set (images, categories, annotations with a score) that holds every detection
     of the model; `out/pictures` has the images with those drawn that score at least `score_thr`. An image that cannot
-    be read is left out and named in the summary.
+    be read is left out and named in the summary. Panoptic maps are written in COCO's form: `out/panoptic.json`, and
+    a png for each image in `out/panoptic`; semantic maps as png files of labels in `out/semantic`, 255 where there is
+    nothing.
 
     Args:
         out: the folder; it is made where it does not exist.
@@ -69,22 +73,35 @@ def predict_to(out: str | Path, detector: Detector, images: Source | Iterable[So
     coco: dict[str, list[dict[str, Any]]] = {
         'images': [], 'categories': [{'id': k + 1, 'name': name} for k, name in enumerate(detector.classes)],
         'annotations': []}
+    panoptic = {**coco, 'annotations': []}
     names: Counter[str] = Counter()
     for p in detector.stream(images, batch_size, progress, skip_broken=True):
         if p.result is None:
             summary.broken.append(str(p.error))
             continue
         summary.images += 1
-        counts.update(class_name(detector.classes, k) for k in p.result.labels[p.result.scores >= score_thr].tolist())
+        name = _file_name(p.name, names)
+        found = p.result.labels[p.result.scores >= score_thr].tolist()
         _add(coco, p)
+        if p.result.panoptic is not None:
+            segments = _write_panoptic(out / 'panoptic' / f'{name}.png', p.result.panoptic, len(detector.classes))
+            panoptic['annotations'].append({'image_id': len(coco['images']), 'file_name': f'{name}.png',
+                                            'segments_info': segments})
+            found = [s['category_id'] - 1 for s in segments]
+        if p.result.sem_seg is not None:
+            _write_png(out / 'semantic' / f'{name}.png', _labels(p.result.sem_seg, len(detector.classes)))
+        counts.update(class_name(detector.classes, k) for k in found)
         if pictures:
-            path = out / 'pictures' / _file_name(p.name, names)
+            path = out / 'pictures' / f'{name}.jpg'
             _write_picture(path, draw(_pixels(p.source), p.result, detector.classes, score_thr))
             summary.pictures.append(path)
     if not summary.images:
         raise OmniDetError('not one image could be read\n  ' + '\n  '.join(summary.broken[:5] or ['none were given']))
     with written_whole(out / 'detections.json') as path:
         path.write_text(json.dumps(coco), encoding='utf-8')
+    if panoptic['annotations']:
+        with written_whole(out / 'panoptic.json') as path:
+            path.write_text(json.dumps(panoptic), encoding='utf-8')
     summary.counts, summary.seconds = dict(counts.most_common()), time.perf_counter() - start
     return summary
 
@@ -116,10 +133,29 @@ def _pixels(source: Source) -> np.ndarray:
 
 
 def _file_name(name: str, seen: Counter[str]) -> str:
-    """`street.jpg` for `a/street.png`, and `street_2.jpg` for the next one of that name."""
+    """`street` for `a/street.png`, and `street_2` for the next one of that name."""
     stem = Path(name).stem
     seen[stem] += 1
-    return f'{stem}.jpg' if seen[stem] == 1 else f'{stem}_{seen[stem]}.jpg'
+    return stem if seen[stem] == 1 else f'{stem}_{seen[stem]}'
+
+
+def _write_panoptic(path: Path, panoptic: Tensor, num_classes: int) -> list[dict[str, Any]]:
+    """Write a map as a png; its segments as COCO's json has them, category ids counting from 1."""
+    ids, segments = segments_of(panoptic.numpy(), num_classes)
+    _write_png(path, ids_to_colors(ids))
+    return [{'id': s['id'], 'category_id': s['label'] + 1, 'area': s['area']} for s in segments]
+
+
+def _labels(sem_seg: Tensor, num_classes: int) -> np.ndarray:
+    """(H, W) uint8 labels, or uint16 where there are more; 255, or 65535, where there is nothing."""
+    kind = np.uint8 if num_classes <= 255 else np.uint16
+    labels = sem_seg.numpy()
+    return np.where((labels >= 0) & (labels < num_classes), labels, np.iinfo(kind).max).astype(kind)
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_bytes(cv2.imencode('.png', image)[1].tobytes())
 
 
 def _write_picture(path: Path, image: np.ndarray) -> None:

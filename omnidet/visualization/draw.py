@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 
 from omnidet.structures import Result
 from omnidet.visualization.colors import Color, color_of
-from omnidet.visualization.labels import Label, draw_labels, font_size
-from omnidet.visualization.paint import paint_masks, paint_segments
+from omnidet.visualization.labels import Label, chip_size, draw_labels, font_size
+from omnidet.visualization.paint import paint_masks, paint_segments, segment_color, segment_places
 
 Picture = NDArray[np.uint8]
 
@@ -25,8 +25,8 @@ def draw(image: Picture, result: Result, classes: Sequence[str], score_thr: floa
 
     Args:
         image: (H, W, 3) uint8 in BGR, or grey (H, W); left as it is.
-        result: boxes, scores, labels and as the case may be masks, in pixels of `image`; a semantic or panoptic map
-            is painted beneath them.
+        result: boxes, scores, labels and as the case may be masks, in pixels of `image`. A semantic map is painted
+            beneath them, a panoptic one in their place; the segments of either bear the names of their classes.
         classes: the names of the labels; a label beyond them is shown by its number.
         score_thr: the lowest score that is drawn.
         palette: (R, G, B) of each class; by default distinct colours that depend on the label alone.
@@ -39,14 +39,14 @@ def draw(image: Picture, result: Result, classes: Sequence[str], score_thr: floa
     if truth is not None:
         canvas = draw_truth(canvas, truth['boxes'], truth.get('labels'), classes, palette, names=False)
     scores = _numpy(result.scores).astype(float)
-    keep = np.flatnonzero(scores >= score_thr)
+    keep = np.flatnonzero(scores >= score_thr) if result.panoptic is None else np.zeros(0, np.int64)
     boxes, labels, scores = _numpy(result.boxes)[keep].astype(float), _numpy(result.labels)[keep], scores[keep]
     colors = [color_of(int(label), palette) for label in labels]
     big_first = np.argsort(-_areas(boxes), kind='stable')    # what is small stays visible on what is large
     segments = result.sem_seg if result.panoptic is None else result.panoptic
     if segments is not None:
         paint_segments(canvas, _numpy(segments), len(classes), palette, panoptic=result.panoptic is not None)
-    if result.instance_masks is not None and result.panoptic is None:
+    if result.instance_masks is not None:
         masks = result.instance_masks.cpu()[torch.from_numpy(keep[big_first])]
         paint_masks(canvas, masks, [colors[i] for i in big_first], max(1, line_width(canvas) // 2))
     picture = Image.fromarray(canvas[..., ::-1])
@@ -57,6 +57,8 @@ def draw(image: Picture, result: Result, classes: Sequence[str], score_thr: floa
     names = [_name(classes, label) for label in labels]
     tags = [Label(_corners(boxes[i]), f'{names[i]} {scores[i]:.2f}', names[i], colors[i])
             for i in np.argsort(-scores, kind='stable')]
+    if segments is not None:
+        tags += _segment_tags(_numpy(segments), classes, palette, result.panoptic is not None, font_size(picture.size))
     draw_labels(pen, tags, picture.size, font_size(picture.size))
     return np.ascontiguousarray(np.asarray(picture)[..., ::-1])
 
@@ -88,6 +90,18 @@ def draw_truth(image: Picture, boxes: Any, labels: Any = None, classes: Sequence
 def line_width(image: Picture) -> int:
     """Pixels: 2 at 640 x 480, in proportion to the image's side."""
     return max(1, round(math.sqrt(image.shape[0] * image.shape[1]) / 320))
+
+
+def _segment_tags(segments: NDArray[Any], classes: Sequence[str], palette: Sequence[Color] | None, panoptic: bool,
+                  points: int) -> list[Label]:
+    """The name of each segment, in the middle of it."""
+    tags = []
+    for label, value, (x, y) in segment_places(segments, len(classes), panoptic):
+        name = _name(classes, label)
+        w, h = chip_size(name, points)
+        spot = (x - w / 2, y + h / 2, x + w / 2, y + h / 2)    # labels stand on their boxes
+        tags.append(Label(spot, name, name, segment_color(label, value if panoptic else 0, palette)))
+    return tags
 
 
 def _box(pen: ImageDraw.ImageDraw, box: NDArray[np.float64], color: Color, width: int) -> None:

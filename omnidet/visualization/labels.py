@@ -61,7 +61,7 @@ def place_labels(labels: list[Label], size: tuple[int, int], points: int) -> lis
     placed: list[Placed] = []
     for label in labels:
         options = [(text, rect) for text in dict.fromkeys((label.text, label.short))
-                   for rect in _places(label.box, _chip_size(text, points), size)]
+                   for rect in _places(label.box, chip_size(text, points), size)]
         best, least = options[0], math.inf
         for text, rect in options:
             hidden = sum(_overlap(rect, other.rect) for other in placed)
@@ -73,7 +73,8 @@ def place_labels(labels: list[Label], size: tuple[int, int], points: int) -> lis
     return placed
 
 
-def _chip_size(text: str, points: int) -> tuple[float, float]:
+def chip_size(text: str, points: int) -> tuple[float, float]:
+    """The width and height of a text with the ground it stands on, in pixels."""
     font = load_font(points)
     return font.getlength(text) + 2 * _pad(points), font.getbbox('Ag')[3] + 1.5 * _pad(points)
 

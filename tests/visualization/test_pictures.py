@@ -14,6 +14,7 @@ from omnidet.visualization import color_of, contact_sheet, default_palette, draw
 from omnidet.visualization.colors import text_color
 from omnidet.visualization.draw import line_width
 from omnidet.visualization.labels import Label, draw_labels, place_labels
+from omnidet.visualization.paint import segment_places
 
 GREY = 90
 
@@ -82,11 +83,34 @@ def test_segments_are_painted_in_their_class_colours_and_nothing_where_there_is_
     panoptic = found().replace(panoptic=segments)
     picture = draw(canvas(), panoptic, ['a', 'b']).astype(int)
     mixed = 0.45 * GREY + 0.55 * np.array(color_of(0)[::-1])
-    assert np.abs(picture[50, 50] - mixed).max() <= 1
-    assert np.abs(picture[50, 150] - picture[50, 250]).max() > 5 and (picture[200] == GREY).all()
+    assert np.abs(picture[10, 50] - mixed).max() <= 1
+    assert np.abs(picture[10, 150] - picture[10, 250]).max() > 5 and (picture[200] == GREY).all()
     semantic = found().replace(sem_seg=(segments % 1000))
     picture = draw(canvas(), semantic, ['a', 'b'])
-    assert tuple(picture[50, 150]) == tuple(picture[50, 250]) and (picture[200] == GREY).all()
+    assert tuple(picture[10, 150]) == tuple(picture[10, 250]) and (picture[200] == GREY).all()
+
+
+def test_segments_bear_their_names_in_the_middle_and_small_ones_none():
+    segments = torch.zeros(240, 320, dtype=torch.long)
+    segments[100:110, 100:105] = 1
+    plain, named = (draw(canvas(), found().replace(sem_seg=segments), names) for names in (['', ''], ['sky', 'sea']))
+    y, x = np.nonzero((plain != named).any(axis=-1))
+    assert 110 < y.mean() < 130 and 110 < x.mean() < 210    # the middle of what is not in the segment of 50 pixels
+    assert len(segment_places(segments.numpy(), 2)) == 1 and len(segment_places(segments.numpy(), 2, least=0)) == 2
+
+
+def test_the_name_of_a_bent_segment_stands_inside_of_it():
+    segments = np.full((60, 60), 7)
+    segments[:50, :12] = segments[:12, :50] = 3    # its middle is outside of it
+    (label, value, (x, y)), = segment_places(segments, 5)
+    assert (label, value) == (3, 3) and segments[y, x] == 3
+
+
+def test_a_panoptic_map_takes_the_place_of_boxes_and_masks():
+    segments = torch.full((240, 320), 1 + 1000)
+    boxed = found((100, 100, 200, 180, .9, 0), masks=segments[None] > 0)
+    np.testing.assert_array_equal(draw(canvas(), boxed.replace(panoptic=segments), ['a', 'b']),
+                                  draw(canvas(), found().replace(panoptic=segments), ['a', 'b']))
 
 
 def test_what_is_small_is_drawn_over_what_is_large_whatever_their_scores():
