@@ -74,5 +74,6 @@ class RetinaHead(DenseHead):
 
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
+        """Class loss on the sampled anchors, box loss on the positive ones, both over how many were sampled."""
         cls, bbox = anchor_losses(self, out, priors, assignment, gt_boxes, gt_labels)
         return {'loss_cls': cls, 'loss_bbox': bbox}

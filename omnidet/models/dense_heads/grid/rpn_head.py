@@ -77,6 +77,7 @@ class RPNHead(DenseHead):
 
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
+        """Class loss on the sampled anchors, box loss on the positive ones, both over how many were sampled."""
         cls, bbox = anchor_losses(self, out, priors, assignment, gt_boxes, torch.zeros_like(gt_labels))
         return {'loss_rpn_cls': cls, 'loss_rpn_bbox': bbox}
 

@@ -82,6 +82,7 @@ class RTMDetHead(DenseHead):
 
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
+        """Class loss against the boxes' IoUs, box loss weighted by them, both over their sum."""
         return rtmdet_losses(self, out, priors, assignment, gt_boxes, gt_labels)
 
 
@@ -144,4 +145,5 @@ class RTMDetSepBNHead(DenseHead):
 
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
+        """Class loss against the boxes' IoUs, box loss weighted by them, both over their sum."""
         return rtmdet_losses(self, out, priors, assignment, gt_boxes, gt_labels)

@@ -71,6 +71,7 @@ class _MaskedHead(DenseHead):
 
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
+        """Class loss against the boxes' IoUs, box loss weighted by them, both over their sum; then masks."""
         return rtmdet_losses(self, out, priors, assignment, gt_boxes, gt_labels)
 
     def loss_of(self, out: Outputs, priors: Priors, targets: Targets) -> dict[str, Tensor]:

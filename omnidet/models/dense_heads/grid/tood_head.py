@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from omnidet.errors import ConfigError
 from omnidet.models.dense_heads.grid.driver import DenseHead, GridTraining, Outputs, class_weight, matched_boxes
@@ -17,6 +15,7 @@ from omnidet.models.dense_heads.grid.layers import flatten_levels
 from omnidet.models.parts.centerness import centerness
 from omnidet.nn import ConvModule, Scale, bias_for_probability, normal_
 from omnidet.nn.initialize import initialize
+from omnidet.nn.task_alignment import TaskDecomposition, geometric_mean, moved_boxes
 from omnidet.ops.boxes import box_center, distance_to_box
 from omnidet.ops.distributed import reduce_mean
 from omnidet.registry import ASSIGNERS, DENSE_HEADS, LOSSES
@@ -50,32 +49,6 @@ class TOODTraining(GridTraining):
     initial_assigner: Cfg | None = None
     alpha: float = 1
     beta: float = 6
-
-
-class TaskDecomposition(nn.Module):
-    """One task's features: the tower's layers weighed by attention, then joined (arXiv:2108.07755, equations 2 and 3).
-
-    Parameters: layer_attention, reduction_conv.
-
-    Args:
-        channels: of each layer, and of the result.
-        layers: how many layers there are.
-        conv_cfg, norm_cfg: the kinds of the joining convolution's layers.
-    """
-
-    def __init__(self, channels: int, layers: int, conv_cfg: Cfg | None = None, norm_cfg: Cfg | None = None) -> None:
-        super().__init__()
-        hidden = channels // 8
-        self.layer_attention = nn.Sequential(nn.Conv2d(channels * layers, hidden, 1), nn.ReLU(inplace=True),
-                                             nn.Conv2d(hidden, layers, 1), nn.Sigmoid())
-        self.reduction_conv = ConvModule(channels * layers, channels, 1, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
-
-    def forward(self, feat: Tensor, mean: Tensor) -> Tensor:
-        """(B, layers * C, H, W) and its mean (B, layers * C, 1, 1) -> (B, C, H, W)."""
-        channels = self.reduction_conv.conv.out_channels
-        attention = self.layer_attention(mean).repeat_interleave(channels, 1)
-        out: Tensor = self.reduction_conv(feat * attention)
-        return out
 
 
 @DENSE_HEADS.register
@@ -201,27 +174,6 @@ class TOODHead(DenseHead):
             quality = assignment.score
             cls = self.loss_cls(out['cls'], (labels, quality), weight, avg_factor=_at_least_one(quality))
         return {'loss_cls': cls, 'loss_bbox': self.loss_bbox(pred, target, quality, avg_factor=_at_least_one(quality))}
-
-
-def geometric_mean(a: Tensor, b: Tensor) -> Tensor:
-    """sqrt(sigmoid(a) sigmoid(b)), with a gradient that stays finite where a factor is 0."""
-    return ((F.logsigmoid(a) + F.logsigmoid(b)) / 2).exp()
-
-
-def moved_boxes(boxes: Tensor, offset: Tensor) -> Tensor:
-    """Each side taken from another cell, by bilinear sampling (arXiv:2108.07755, equation 5).
-
-    Args:
-        boxes: (B, 4, H, W).
-        offset: (B, 8, H, W) in cells, dy and dx of each side.
-
-    Returns:
-        (B, 4, H, W); where the sides would come out in the wrong order, the boxes as they were.
-    """
-    one_tap = boxes.new_ones(4, 1, 1, 1)
-    moved = deform_conv2d(boxes, offset, one_tap)
-    swapped = (moved[:, :2] > moved[:, 2:]).any(1, keepdim=True)
-    return torch.where(swapped, boxes, moved)
 
 
 def _at_least_one(weight: Tensor) -> Tensor:
