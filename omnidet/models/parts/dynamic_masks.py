@@ -84,6 +84,8 @@ def enlarge_aligned(maps: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return maps
     h, w = (factor * n for n in maps.shape[-2:])
+    if not maps.numel():    # an image without detections
+        return maps.new_zeros(*maps.shape[:2], h, w)
     # With a cell more on each side, and corners on corners, cell i lies at i / factor - 1 of the map.
     wide = F.interpolate(F.pad(maps, (1, 1, 1, 1), mode='replicate'), size=(h + factor + 1, w + factor + 1),
                          mode='bilinear', align_corners=True)
