@@ -103,8 +103,8 @@ def convert_checkpoint(state: State, project: str = 'auto', classes: Sequence[in
     """
     peer = recognise(state)
     if peer is None or project not in ('auto', peer.project):
-        models = ', '.join(f"{p.project}'s {p.model}" for p in PEERS if project in ('auto', p.project))
-        found = f"they are {peer.project}'s {peer.model}" if peer else f'their names are like {_examples(state)}'
+        models = ', '.join(f'{p.model} of {p.project}' for p in PEERS if project in ('auto', p.project))
+        found = f'they are {peer.model} of {peer.project}' if peer else f'their names are like {_examples(state)}'
         raise CheckpointError(f'these weights are of no model that is converted from {project}: {found}. '
                               f'Known are {models}')
     out, unused = peer.convert(state, classes)

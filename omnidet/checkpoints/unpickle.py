@@ -179,6 +179,7 @@ class Survey:
                     return _stand_in(e.name, _Refused)
 
         self.refused, self.Unpickler = refused, Noting
+        self.__name__ = __name__    # torch asks for it
 
     def load(self, file: Any, **kwargs: Any) -> Any:
         """As `pickle.load`."""
