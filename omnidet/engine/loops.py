@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from omnidet.errors import ConfigError
@@ -21,13 +21,14 @@ class EpochBasedTrainLoop:
         val_begin: the first epoch (counted from 1) after which the model may be validated.
         val_interval: validate after every so many epochs; the last epoch is validated in any case.
         dynamic_intervals: (epoch, interval) pairs: from that epoch on, another interval.
+        by_epoch: that this is so; some configs say it beside the type.
     """
 
     max_epochs: int
     val_begin: int = 1
     val_interval: int = 1
     dynamic_intervals: Sequence[tuple[int, int]] | None = None
-    by_epoch: bool = field(default=True, init=False)
+    by_epoch: bool = True
 
     def epochs(self, iterations_per_epoch: int) -> int:
         return self.max_epochs
@@ -49,7 +50,7 @@ class IterBasedTrainLoop:
     val_begin: int = 1
     val_interval: int = 1000
     dynamic_intervals: Sequence[tuple[int, int]] | None = None
-    by_epoch: bool = field(default=False, init=False)
+    by_epoch: bool = False
 
     def epochs(self, iterations_per_epoch: int) -> int:
         return math.ceil(self.max_iters / iterations_per_epoch)
