@@ -102,8 +102,8 @@ def build_optimizer(cfg: Mapping[str, Any], model: nn.Module) -> torch.optim.Opt
 
 def parameter_groups(model: nn.Module, lr: float | None, weight_decay: float | None, *,
                      custom_keys: Mapping[str, Mapping[str, Any]] | None = None,
-                     bias_lr_mult: float = 1.0, bias_decay_mult: float = 1.0, norm_decay_mult: float = 1.0,
-                     dwconv_decay_mult: float = 1.0, dcn_offset_lr_mult: float = 1.0,
+                     bias_lr_mult: float = 1.0, bias_decay_mult: float = 1.0, norm_decay_mult: float | None = None,
+                     dwconv_decay_mult: float | None = None, dcn_offset_lr_mult: float = 1.0,
                      flat_decay_mult: float | None = None, bypass_duplicate: bool = False) -> list[dict[str, Any]]:
     """Parameter groups by kind and name of the parameters.
 
@@ -113,10 +113,10 @@ def parameter_groups(model: nn.Module, lr: float | None, weight_decay: float | N
         weight_decay: likewise.
         custom_keys: `{part of a name: dict(lr_mult=..., decay_mult=..., any setting of a group)}`. The longest key that
             is part of a parameter's name holds, and nothing else then does.
-        bias_lr_mult: for biases, save those of norms and of deformable convolutions.
+        bias_lr_mult: for biases, save those of norms and of what computes a deformable convolution's offsets.
         bias_decay_mult: likewise.
-        norm_decay_mult: for weights and biases of norms.
-        dwconv_decay_mult: for depthwise convolutions.
+        norm_decay_mult: for weights and biases of norms; where None, their biases are biases like others.
+        dwconv_decay_mult: for depthwise convolutions; likewise.
         dcn_offset_lr_mult: for the convolutions that give a deformable convolution's offsets.
         flat_decay_mult: for parameters of one dimension that are not a norm's.
         bypass_duplicate: accepted for the sake of existing configs; a shared parameter is never counted twice.
@@ -136,11 +136,12 @@ def parameter_groups(model: nn.Module, lr: float | None, weight_decay: float | N
                 lr_mult = bias_lr_mult
             if in_dcn and 'conv_offset' in owner and isinstance(module, nn.Conv2d):
                 lr_mult = dcn_offset_lr_mult
-            if is_norm:
+            if is_norm and norm_decay_mult is not None:
                 decay_mult = norm_decay_mult
             elif flat_decay_mult is not None and p.ndim == 1:
                 decay_mult = flat_decay_mult
-            elif isinstance(module, nn.Conv2d) and module.in_channels == module.groups:
+            elif dwconv_decay_mult is not None and isinstance(module, nn.Conv2d) and \
+                    module.in_channels == module.groups:
                 decay_mult = dwconv_decay_mult
             elif leaf == 'bias' and not in_dcn:
                 decay_mult = bias_decay_mult
@@ -246,17 +247,17 @@ class Updater:
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module, bool]]:
-    """Each parameter once: its name, itself, its module, and whether it lies in a deformable convolution."""
+    """Each parameter once: its name, itself, its module, and whether that lies in a deformable convolution."""
     seen: set[int] = set()
 
     def walk(module: nn.Module, prefix: str, in_dcn: bool) -> Iterator[tuple[str, nn.Parameter, nn.Module, bool]]:
-        in_dcn = in_dcn or 'DeformConv' in type(module).__name__
         for name, p in module.named_parameters(recurse=False):
             if id(p) not in seen:
                 seen.add(id(p))
                 yield f'{prefix}.{name}', p, module, in_dcn
+        inside = in_dcn or 'DeformConv' in type(module).__name__
         for name, child in module.named_children():
-            yield from walk(child, f'{prefix}.{name}' if prefix else name, in_dcn)
+            yield from walk(child, f'{prefix}.{name}' if prefix else name, inside)
     return walk(model, '', False)
 
 

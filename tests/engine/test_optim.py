@@ -60,9 +60,14 @@ def test_multipliers_by_kind_of_parameter():
         'backbone.0.weight': (0.1, 0.01), 'backbone.0.bias': (0.2, 0.005),
         'backbone.1.weight': (0.1, 0.0), 'backbone.1.bias': (0.1, 0.0),
         'backbone.2.weight': (0.1, 0.0025),
-        'neck.weight': (0.1, 0.01), 'neck.bias': (0.1, 0.01),
+        'neck.weight': (0.1, 0.01), 'neck.bias': (0.2, 0.005),
         'neck.conv_offset.weight': (0.01, 0.01), 'neck.conv_offset.bias': (0.01, 0.01),
         'head.weight': (0.1, 0.01), 'head.bias': (0.2, 0.005)}
+
+
+def test_biases_of_norms_are_biases_where_nothing_is_said_of_norms():
+    got = groups(dict(optimizer=SGD, paramwise_cfg=dict(bias_lr_mult=2, bias_decay_mult=0)))
+    assert got['backbone.1.weight'] == (0.1, 0.01) and got['backbone.1.bias'] == (0.1, 0.0)
 
 
 def test_the_longest_custom_key_alone_decides():
