@@ -183,3 +183,10 @@ def test_losses_are_float32_under_autocast(name):
     want = head.loss(feats(), truth)
     assert all(v.dtype == torch.float32 and v.isfinite() for v in losses.values())
     assert all(torch.allclose(losses[k], want[k], rtol=0.3, atol=0.1) for k in want)
+
+
+@pytest.mark.parametrize('name', [n for n in HEADS if n not in KNOWN])
+def test_any_head_proposes(name):
+    losses, proposals = build(name).loss_and_propose(feats(), targets(TWO, []), {'max_per_img': 5})
+    assert proposals.boxes.shape == (2, 5, 4) and proposals.valid.all() and not proposals.boxes.requires_grad
+    assert all(v.requires_grad for v in losses.values())

@@ -201,7 +201,7 @@ def test_task_aligned_takes_what_scores_and_localises_best(seed):
 
 @pytest.mark.parametrize('seed', [0, 1])
 def test_sim_ota_takes_the_cheapest(seed):
-    items, targets, preds = scene((0, 1, 7, 60), seed=seed)
+    items, targets, preds = scene(seed=seed)
     got = SimOTAAssigner()(POINTS, targets, inside_image(POINTS, targets.sizes), preds)
     for i, item in enumerate(items):
         check(got, i, sim_ota(item['boxes'].tolist(), item['labels'].tolist(), preds.boxes[i].tolist(),
