@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from omnidet.errors import ConfigError
+from omnidet.nn.fixed_norm import conv_norm
 from omnidet.nn.layers import build_activation, build_conv, build_norm
 from omnidet.registry import PLUGINS
 
@@ -43,6 +45,7 @@ class ConvModule(nn.Module):
         if len(order) != 3 or set(order) != {'conv', 'norm', 'act'}:
             raise ConfigError(f"ConvModule: order must hold 'conv', 'norm' and 'act', not {order!r}")
         self.order = tuple(order)
+        self.norm_follows = ('conv', 'norm') in itertools.pairwise(order)
         options = {} if padding_mode == 'zeros' else {'padding_mode': padding_mode}    # most kinds pad with zeros alone
         self.conv = build_conv(conv_cfg, in_channels, out_channels, kernel_size, stride=stride, padding=padding,
                                dilation=dilation, groups=groups, bias=norm_cfg is None if bias == 'auto' else bias,
@@ -57,11 +60,13 @@ class ConvModule(nn.Module):
         self.activate = None if act_cfg is None else build_activation(act_cfg, inplace)
 
     def forward(self, x: Tensor) -> Tensor:
+        norm = None if self.norm_name is None else getattr(self, self.norm_name)
+        together = self.norm_follows and norm is not None
         for step in self.order:
             if step == 'conv':
-                x = self.conv(x)
-            elif step == 'norm' and self.norm_name is not None:
-                x = getattr(self, self.norm_name)(x)
+                x = conv_norm(self.conv, norm, x) if together else self.conv(x)
+            elif step == 'norm' and norm is not None and not together:
+                x = norm(x)
             elif step == 'act' and self.activate is not None:
                 x = self.activate(x)
         return x

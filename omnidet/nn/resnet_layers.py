@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from omnidet.errors import ConfigError
+from omnidet.nn.fixed_norm import conv_norm, in_sequence
 from omnidet.nn.layers import build_conv, build_norm
 from omnidet.nn.recompute import recompute
 from omnidet.registry import PLUGINS
@@ -36,7 +37,7 @@ class ResidualBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, convs: Sequence[tuple[nn.Module, int]], norm_cfg: Cfg, downsample: nn.Module | None = None,
+    def __init__(self, convs: Sequence[tuple[nn.Module, int]], norm_cfg: Cfg, downsample: nn.Sequential | None = None,
                  with_cp: bool = False, plugins: Sequence[Cfg] | None = None) -> None:
         super().__init__()
         self.with_cp = with_cp
@@ -71,12 +72,12 @@ class ResidualBlock(nn.Module):
     def _residual(self, x: Tensor) -> Tensor:
         out, last = x, len(self.conv_norms) - 1
         for i, (conv, norm) in enumerate(self.conv_norms):
-            out = getattr(self, norm)(getattr(self, conv)(out))
+            out = conv_norm(getattr(self, conv), getattr(self, norm), out)
             if i < last:
                 out = self.relu(out)
             for plugin in self.plugin_names[i]:
                 out = getattr(self, plugin)(out)
-        identity = x if self.downsample is None else self.downsample(x)
+        identity = x if self.downsample is None else in_sequence(self.downsample, x)
         # a norm needs no output of its own for the backward pass, so the sum may overwrite it; a plugin might
         return out + identity if self.plugin_names[last] else out.add_(identity)
 
@@ -99,7 +100,7 @@ class BasicBlock(ResidualBlock):
     """
 
     def __init__(self, inplanes: int, planes: int, stride: int = 1, dilation: int = 1,
-                 downsample: nn.Module | None = None, style: str = 'pytorch', with_cp: bool = False,
+                 downsample: nn.Sequential | None = None, style: str = 'pytorch', with_cp: bool = False,
                  conv_cfg: Cfg | None = None, norm_cfg: Cfg = BN, dcn: Cfg | None = None,
                  plugins: Sequence[Cfg] | None = None) -> None:
         if dcn is not None or plugins:
@@ -133,7 +134,7 @@ class Bottleneck(ResidualBlock):
     expansion = 4
 
     def __init__(self, inplanes: int, planes: int, stride: int = 1, dilation: int = 1,
-                 downsample: nn.Module | None = None, style: str = 'pytorch', with_cp: bool = False,
+                 downsample: nn.Sequential | None = None, style: str = 'pytorch', with_cp: bool = False,
                  conv_cfg: Cfg | None = None, norm_cfg: Cfg = BN, dcn: Cfg | None = None,
                  plugins: Sequence[Cfg] | None = None, groups: int = 1, base_width: int = 4,
                  base_channels: int = 64) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from omnidet.errors import ConfigError
+from omnidet.nn.fixed_norm import conv_norm, in_sequence
 from omnidet.nn.freeze import freeze, norms_to_eval
 from omnidet.nn.initialize import initialize
 from omnidet.nn.layers import build_conv, build_norm
@@ -139,10 +140,10 @@ class ResNetTrunk(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W) -> (B, C, H / stride, W / stride) for each of `out_indices`."""
         if self.deep_stem:
-            x = self.stem(x)
+            x = in_sequence(self.stem, x)
         else:
             conv, norm = self.conv_norms[0]
-            x = self.relu(getattr(self, norm)(getattr(self, conv)(x)))
+            x = self.relu(conv_norm(getattr(self, conv), getattr(self, norm), x))
         x = self.maxpool(x)
         out = []
         for i, name in enumerate(self.res_layers):
