@@ -25,7 +25,7 @@ ENCODER: Cfg = {'num_layers': 6, 'layer_cfg': {
 
 @PLUGINS.register
 class MSDeformAttnPixelDecoder(nn.Module):
-    """Deformable attention over the coarse maps, and a pyramid down to the finest one (arXiv:2112.01527, section 3.2.1).
+    """Deformable attention over the coarse maps, and a pyramid to the finest one (arXiv:2112.01527, section 3.2.1).
 
     The coarsest `num_levels` maps (of the attention) become tokens that attend to each other; the finer ones are added
     as in FPN. Padding of a batch takes part, as published weights know it.

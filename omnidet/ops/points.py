@@ -95,9 +95,9 @@ def even_points(count: int, num_points: int, device: torch.device) -> Tensor:
     Each is as likely anywhere as a uniform one; together they are the additive recurrence of the plastic number (a
     sequence of low discrepancy) behind a random shift. Means over them vary far less than over independent points.
     """
-    n = torch.arange(num_points, device=device)[:, None]
-    steps = torch.tensor([3242174889, 2447445414], device=device)    # 2^32 over 1.3247... and over its square
-    sequence = (n * steps & 0xFFFFFFFF).to(torch.float32) / 2 ** 32
+    n = torch.arange(num_points, device=device)
+    steps = (3242174889, 2447445414)    # 2^32 over 1.3247... and over its square
+    sequence = torch.stack([n * step & 0xFFFFFFFF for step in steps], 1).to(torch.float32) / 2 ** 32
     return (sequence + torch.rand(count, 1, 2, device=device)).frac()
 
 

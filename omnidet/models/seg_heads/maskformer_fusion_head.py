@@ -159,7 +159,7 @@ class MaskFormerFusionHead(nn.Module):
 
         The arguments are those of `instances`.
         """
-        H, W = to.size
+        W = to.size[1]
         step = max(BUDGET // (W * max(self.num_classes, len(maps))), 1)
         rows = [torch.einsum('qk,qhw->khw', scores[:, :-1], Stretch(part, to.columns)(maps).sigmoid()).argmax(0)
                 for part in to.rows.split(step, dim=1)]

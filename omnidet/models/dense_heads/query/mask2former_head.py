@@ -187,7 +187,7 @@ class Mask2FormerHead(nn.Module):
         loss_cls = self.loss_cls(pred.logits, label, avg_factor=self.class_weight[label].sum())
 
         query, found = _queries_of(assignment, truth.labels.shape[1])    # (B, G)
-        query, found = query.gather(1, segments.places), found.gather(1, segments.places).flatten()    # (B, N), (B * N,)
+        query, found = query.gather(1, segments.places), found.gather(1, segments.places)    # (B, N)
         assert pred.kernels is not None
         kernels = pred.kernels.gather(1, query[..., None].expand(-1, -1, pred.kernels.shape[2]))
         maps = torch.einsum('bnc,bchw->bnhw', kernels, features).flatten(0, 1)    # (B * N, h, w)
@@ -195,7 +195,7 @@ class Mask2FormerHead(nn.Module):
         points = uncertain_points(maps.detach(), cfg.num_points, cfg.oversample_ratio, cfg.importance_sample_ratio)
         logits = sample_maps(maps[:, None], points)[:, 0]    # (B * N, P)
         masks = segments.at_places(points)
-        weight = found.float()
+        weight = found.flatten().float()
         matched = reduce_mean(weight.sum()).clamp(min=1)
         return {'loss_cls': loss_cls,
                 'loss_mask': self.loss_mask(logits, masks, weight, avg_factor=matched * cfg.num_points),
