@@ -61,3 +61,5 @@ def print_summary(summary: PredictSummary, score_thr: float) -> None:
     if summary.pictures:
         console.print(f'pictures:   {summary.pictures[0].parent}', markup=False, soft_wrap=True)
     console.print(f'detections: {summary.json_path}', markup=False, soft_wrap=True)
+    if summary.panoptic_path is not None:
+        console.print(f'segments:   {summary.panoptic_path}', markup=False, soft_wrap=True)

@@ -35,6 +35,7 @@ class PredictSummary:
         broken: what is wrong with each image that could not be read.
         seconds: spent on finding, drawing and writing.
         json_path: all detections.
+        panoptic_path: all panoptic segments; None where the model finds none.
         pictures: the drawn images.
     """
 
@@ -43,6 +44,7 @@ class PredictSummary:
     broken: list[str] = field(default_factory=list)
     seconds: float = 0.0
     json_path: Path | None = None
+    panoptic_path: Path | None = None
     pictures: list[Path] = field(default_factory=list)
 
 
@@ -100,7 +102,8 @@ def predict_to(out: str | Path, detector: Detector, images: Source | Iterable[So
     with written_whole(out / 'detections.json') as path:
         path.write_text(json.dumps(coco), encoding='utf-8')
     if panoptic['annotations']:
-        with written_whole(out / 'panoptic.json') as path:
+        summary.panoptic_path = out / 'panoptic.json'
+        with written_whole(summary.panoptic_path) as path:
             path.write_text(json.dumps(panoptic), encoding='utf-8')
     summary.counts, summary.seconds = dict(counts.most_common()), time.perf_counter() - start
     return summary
