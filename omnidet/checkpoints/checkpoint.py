@@ -30,6 +30,9 @@ State = Mapping[str, Tensor]
 LAYOUTS = ('state_dict', 'model', 'model_state_dict', 'module', 'params')
 """The keys under which projects keep a model's weights."""
 
+DERIVED = ('num_batches_tracked', 'relative_position_index')
+"""Ends of names of buffers that a model does not miss: a counter that nothing reads, a table that the shape implies."""
+
 METADATA = 'omnidet'
 """The key of a safetensors file's metadata under which `meta` is kept, as json."""
 
@@ -149,7 +152,7 @@ def load_weights(model: nn.Module, state: State, source: str, strict: bool = Fal
     taken: dict[str, Tensor] = {}
     for name, value in own.items():
         if name not in state:
-            if not name.endswith('num_batches_tracked'):
+            if not name.endswith(DERIVED):
                 report.missing.append(name)
         elif state[name].shape != value.shape:
             report.mismatched[name] = (tuple(state[name].shape), tuple(value.shape))

@@ -8,7 +8,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from omnidet.checkpoints import torchvision_detection, torchvision_retinanet, transformers_detr
+from omnidet.checkpoints import (
+    torchvision_detection,
+    torchvision_retinanet,
+    transformers_detr,
+    transformers_mask2former,
+)
 from omnidet.errors import CheckpointError
 
 State = Mapping[str, Tensor]
@@ -64,6 +69,8 @@ PEERS = (
          transformers_detr.convert_deformable_detr, 'transformers/deformable-detr-refine_r50_coco'),
     Peer('transformers', 'Deformable DETR', ('model.level_embed', 'model.reference_points.weight'), (),
          transformers_detr.convert_deformable_detr, 'transformers/deformable-detr_r50_coco'),
+    Peer('transformers', 'Mask2Former', ('model.transformer_module.queries_features.weight', 'class_predictor.weight'),
+         (), transformers_mask2former.convert_mask2former, 'mask2former/mask2former_*'),
 )
 """The first that knows the weights counts."""
 

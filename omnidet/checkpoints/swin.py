@@ -60,7 +60,7 @@ def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name.startswith(('head.', 'norm.')):
             continue
         if '.downsample.' in name:
-            value = _merging_order(value)
+            value = merging_order(value)
             if merged_first:
                 name = re.sub(r'^layers\.(\d+)', lambda m: f'layers.{int(m[1]) - 1}', name)
         for pattern, ours in NAMES:
@@ -69,7 +69,7 @@ def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def _merging_order(value: Tensor) -> Tensor:
+def merging_order(value: Tensor) -> Tensor:
     """(..., 4C) from neighbour by neighbour, column by column, to channel by channel, neighbours row by row."""
     parts = value.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :]
     return parts.transpose(-1, -2).flatten(-2)

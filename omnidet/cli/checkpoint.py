@@ -147,11 +147,12 @@ def hold_against(conversion: Conversion, config: str, options: list[str]) -> Non
     import torch
 
     import omnidet
+    from omnidet.checkpoints.checkpoint import DERIVED
     cfg = omnidet.load_config(config, options)
     with torch.device('meta'):
         own = omnidet.build_model(cfg).state_dict()
     state = conversion.state
-    missing = [k for k in own if k not in state and not k.endswith('num_batches_tracked')]
+    missing = [k for k in own if k not in state and not k.endswith(DERIVED)]
     extra = [k for k in state if k not in own]
     shapes = [f'{k} {tuple(state[k].shape)} for {tuple(v.shape)}' for k, v in own.items()
               if k in state and state[k].shape != v.shape]
