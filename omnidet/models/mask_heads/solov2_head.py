@@ -244,8 +244,8 @@ class SOLOV2Head(nn.Module):
         quality, area = kernels.new_zeros(len(kernels)), kernels.new_zeros(len(kernels))
         for at in wanted.nonzero()[:, 0].split(CELLS):
             probs = (kernels[at] @ feat.flatten(1)).sigmoid()
-            inside = probs > self.testing.mask_thr
-            area[at] = inside.sum(1).float()
+            inside = (probs > self.testing.mask_thr).to(probs.dtype)
+            area[at] = inside.sum(1)
             quality[at] = (probs * inside).sum(1) / area[at].clamp(min=1)
         return quality, area
 
