@@ -79,7 +79,7 @@ class Comparison:
         self.model.set_progress(10 ** 6, 10 ** 6)    # past every warm-up
         seed, counts = record.get('seed', 0), tuple(record.get('counts', (3, 2)))
         self.images = images(2, h, w, seed)
-        masked = any(name in json.dumps(cfg.model) for name in ('mask_head', 'RTMDetIns'))
+        masked = any(name in json.dumps(cfg.model) for name in ('mask_head', 'RTMDetIns', 'Mask2Former'))
         keys = ('boxes', 'labels', 'masks') if masked else ('boxes', 'labels')
         given = {'proposals': proposals(h, w)} if cfg.model.type == 'FastRCNN' else {}    # it is handed its proposals
         items = truth(2, h, w, record['num_classes'], seed, counts)
