@@ -23,7 +23,6 @@ _CLASSIFIERS = (
     (('layers.0.blocks.0.attn.relative_position_bias_table',), 'a Swin transformer as its authors or timm name it'),
     (('blocks.0.attn.qkv.weight',), 'a vision transformer as timm names it'),
     (('features.0.0.weight',), 'a torchvision classifier'),
-    (('head.cls_preds.0.weight', 'backbone.backbone.dark2.0.conv.weight'), 'a YOLOX as Megvii names it'),
 )
 """Names that all weights of a kind have, and the kind."""
 

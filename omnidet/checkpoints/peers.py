@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from omnidet.checkpoints import (
+    megvii_yolox,
     torchvision_detection,
     torchvision_retinanet,
     transformers_detr,
@@ -30,6 +31,7 @@ class Peer(NamedTuple):
         lacks: ends of names that they have not.
         convert: (state, classes) -> our state, and the names without a place in it.
         config: of the zoo, which fits the published weights.
+        coco_ids: the published weights number COCO's classes by their ids, with gaps.
     """
 
     project: str
@@ -38,6 +40,7 @@ class Peer(NamedTuple):
     lacks: tuple[str, ...]
     convert: Converter
     config: str
+    coco_ids: bool = True
 
     def knows(self, state: State) -> bool:
         """Whether the weights are this model's."""
@@ -70,7 +73,9 @@ PEERS = (
     Peer('transformers', 'Deformable DETR', ('model.level_embed', 'model.reference_points.weight'), (),
          transformers_detr.convert_deformable_detr, 'transformers/deformable-detr_r50_coco'),
     Peer('transformers', 'Mask2Former', ('model.transformer_module.queries_features.weight', 'class_predictor.weight'),
-         (), transformers_mask2former.convert_mask2former, 'mask2former/mask2former_*'),
+         (), transformers_mask2former.convert_mask2former, 'mask2former/mask2former_*', coco_ids=False),
+    Peer('megvii-yolox', 'YOLOX', ('backbone.lateral_conv0.conv.weight', 'head.cls_preds.0.weight'), (),
+         megvii_yolox.convert_megvii_yolox, 'yolox/yolox_*', coco_ids=False),
 )
 """The first that knows the weights counts."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from omnidet.checkpoints.peers import Conversion
 
 HELP = 'inspect, convert or publish a file of weights'
-PROJECTS = ('auto', 'torchvision', 'transformers')
+PROJECTS = ('auto', 'torchvision', 'transformers', 'megvii-yolox')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert_parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
                                 help='change values of that config')
     convert_parser.add_argument('--classes', choices=('all', 'coco'), default='all',
-                                help="'coco' keeps COCO's 80 classes of weights that count its categories by their "
-                                     'ids up to 90 (default: all)')
+                                help="'coco' writes COCO's names into the file, and keeps its 80 classes of weights "
+                                     'that number them by their ids up to 90 (default: all)')
     convert_parser.add_argument('--to', choices=('pth', 'safetensors'),
                                 help="the format to write (default: what OUT's suffix says)")
 
@@ -114,7 +114,7 @@ def convert(args: argparse.Namespace) -> None:
     """
     from omnidet import __version__
     from omnidet.checkpoints import load_checkpoint
-    from omnidet.checkpoints.peers import convert_checkpoint
+    from omnidet.checkpoints.peers import convert_checkpoint, recognise
     from omnidet.checkpoints.publish import check_suffix, write_weights
     from omnidet.checkpoints.torchvision_detection import COCO_CATEGORIES
     from omnidet.data.datasets.coco_classes import COCO_CLASSES
@@ -124,7 +124,9 @@ def convert(args: argparse.Namespace) -> None:
     check_suffix(out)
     coco = args.classes == 'coco'
     state = load_checkpoint(args.source, args.trust)['state_dict']
-    conversion = convert_checkpoint(state, args.project, COCO_CATEGORIES if coco else None)
+    peer = recognise(state)
+    numbered_by_id = peer is not None and peer.coco_ids
+    conversion = convert_checkpoint(state, args.project, COCO_CATEGORIES if coco and numbered_by_id else None)
     meta: dict[str, Any] = {'converted_from': f'{conversion.peer.project} {conversion.peer.model}',
                             'omnidet_version': __version__, 'dataset_meta': {'classes': COCO_CLASSES} if coco else {}}
     if args.config:

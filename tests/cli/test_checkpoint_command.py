@@ -105,3 +105,12 @@ def test_help_names_the_actions(capsys):
         main(['checkpoint', '--help'])
     text = capsys.readouterr().out
     assert all(name in text for name in ('inspect', 'convert', 'publish'))
+
+
+def test_weights_with_cocos_80_classes_keep_them_all(tmp_path, capsys):
+    torch.save({'backbone.lateral_conv0.conv.weight': torch.ones(1), 'head.cls_preds.0.weight': torch.ones(80, 1)},
+               tmp_path / 'yolox.pth')
+    assert _main(capsys, 'convert', tmp_path / 'yolox.pth', tmp_path / 'a.pth', '--classes', 'coco')[0] == 0
+    content = load_checkpoint(tmp_path / 'a.pth')
+    assert len(content['state_dict']['bbox_head.multi_level_conv_cls.0.weight']) == 80
+    assert content['meta']['dataset_meta']['classes'] == COCO_CLASSES
