@@ -93,14 +93,15 @@ def test_segments_are_things_and_then_the_stuff_that_is_there():
     G = t.labels.shape[1]
     assert s.labels[0].tolist() == [*t.labels[0].tolist(), 3, 4]
     assert s.valid.tolist() == [[True, False, True, False, True], [True, False, False, False, True]]
-    assert s.places.tolist() == [[0, 2, 4], [0, 4, 1]]
+    assert s.most == 3
     points = torch.rand(2, 50, 2)
     stuff = [F.grid_sample((t.sem_seg == c)[:, None].float(), 2 * points[:, None] - 1, align_corners=False)[:, 0, 0]
              for c in (3, 4)]
     torch.testing.assert_close(s.at(points)[:, G:], torch.stack(stuff, 1), atol=1e-5, rtol=0)
+    place = torch.tensor([[0, 2, 4], [4, 0, 3]])
     own = points.repeat_interleave(3, 0)    # the same points for each place
-    want = s.at(points).gather(1, s.places[..., None].expand(-1, -1, 50)).flatten(0, 1)
-    torch.testing.assert_close(s.at_places(own), want)
+    want = s.at(points).gather(1, place[..., None].expand(-1, -1, 50)).flatten(0, 1)
+    torch.testing.assert_close(s.at_own(place, own), want)
 
 
 def test_losses_equal_loops_over_layers_images_and_segments(monkeypatch):

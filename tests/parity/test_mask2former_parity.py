@@ -44,18 +44,12 @@ def replay(comparison, monkeypatch):
     drawn = [(torch.cat([torch.rand(1, P, 2) for _ in counts]), torch.rand(M, 3 * P, 2),
               torch.rand(M, P - 3 * P // 4, 2)) for _ in range(10)]
     wanted = iter([drawn[-1][0], *(points for layer in drawn for points in layer[1:])])
-    rows, queries_of = [], mask2former_head._queries_of
-
-    def notice_order(assignment, num_objects):
-        query, found = queries_of(assignment, num_objects)
-        rows[:] = [b * widest + g for b, n in enumerate(counts) for g in query[b, :n].argsort().tolist()]
-        return query, found
+    rows = [b * widest + g for b, n in enumerate(counts) for g in range(n)]    # the others have no object
 
     def recorded_points(count, num_points, device):
         points, out = next(wanted), torch.zeros(count, num_points, 2)
-        out[rows or slice(None)] = points    # places without an object lie between those with one
+        out[slice(None) if len(points) == count else rows] = points
         return out
-    monkeypatch.setattr(mask2former_head, '_queries_of', notice_order)
     monkeypatch.setattr(mask2former_head, 'even_points', recorded_points)
     monkeypatch.setattr(points_ops, 'even_points', recorded_points)
     return {k: v.item() for k, v in comparison._losses().items()}

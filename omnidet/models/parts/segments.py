@@ -56,14 +56,12 @@ class Segments:
                    targets.sem_seg, num_things)
 
     @functools.cached_property
-    def places(self) -> Tensor:
-        """(B, N) int64, where the segments stand that are there; N is the largest number of an image, at least 1.
+    def most(self) -> int:
+        """The largest number of segments of an image, at least 1.
 
-        An image that has fewer names places where nothing is. Synchronises with the device, once: read it after the
-        matching, which does so anyway.
+        Synchronises with the device, once: read it after the matching, which does so anyway.
         """
-        N = max(int(self.valid.sum(1).max()), 1)
-        return self.valid.byte().argsort(dim=1, descending=True, stable=True)[:, :N]
+        return max(int(self.valid.sum(1).max()), 1)
 
     def at(self, points: Tensor) -> Tensor:
         """All masks at each image's points: (B, P, 2) -> (B, G + S, P) float32 in 0..1."""
@@ -74,13 +72,21 @@ class Segments:
             return things
         return torch.cat([things, sample_classes(self.sem_seg, self.num_things, self.labels.shape[1] - G, points)], 1)
 
-    def at_places(self, points: Tensor) -> Tensor:
-        """The masks at `places`, each at points of its own: (B * N, P, 2) -> (B * N, P) float32 in 0..1."""
+    def at_own(self, place: Tensor, points: Tensor) -> Tensor:
+        """Some masks, each at points of its own.
+
+        Args:
+            place: (B, N) int64 into G + S.
+            points: (B * N, P, 2).
+
+        Returns:
+            (B * N, P) float32 in 0..1.
+        """
         B, G = self.masks.starts.shape
         image = torch.arange(B, device=points.device)[:, None]
-        things = sample_masks(self.masks, (image * G + self.places.clamp(max=G - 1)).flatten(), points)
+        things = sample_masks(self.masks, (image * G + place.clamp(max=G - 1)).flatten(), points)
         if self.sem_seg is None:
             return things
-        stuff = sample_class(self.sem_seg, image.expand_as(self.places).flatten(),
-                             self.labels.gather(1, self.places).flatten(), points)
-        return torch.where((self.places < G).view(-1, 1), things, stuff)
+        label = self.labels.gather(1, place).flatten()
+        stuff = sample_class(self.sem_seg, image.expand_as(place).flatten(), label, points)
+        return torch.where((place < G).view(-1, 1), things, stuff)

@@ -186,27 +186,17 @@ class Mask2FormerHead(nn.Module):
         label = torch.where(assignment.positive, truth.labels.gather(1, assignment.gt), self.num_classes)
         loss_cls = self.loss_cls(pred.logits, label, avg_factor=self.class_weight[label].sum())
 
-        query, found = _queries_of(assignment, truth.labels.shape[1])    # (B, G)
-        query, found = query.gather(1, segments.places), found.gather(1, segments.places)    # (B, N)
+        # the matched queries first; where an image has fewer than another, some without an object fill its places
+        query = assignment.positive.byte().argsort(dim=1, descending=True, stable=True)[:, :segments.most]    # (B, N)
+        place, weight = assignment.gt.gather(1, query), assignment.positive.gather(1, query).flatten().float()
         assert pred.kernels is not None
         kernels = pred.kernels.gather(1, query[..., None].expand(-1, -1, pred.kernels.shape[2]))
         maps = torch.einsum('bnc,bchw->bnhw', kernels, features).flatten(0, 1)    # (B * N, h, w)
         cfg = self.training_cfg
         points = uncertain_points(maps.detach(), cfg.num_points, cfg.oversample_ratio, cfg.importance_sample_ratio)
         logits = sample_maps(maps[:, None], points)[:, 0]    # (B * N, P)
-        masks = segments.at_places(points)
-        weight = found.flatten().float()
+        masks = segments.at_own(place, points)
         matched = reduce_mean(weight.sum()).clamp(min=1)
         return {'loss_cls': loss_cls,
                 'loss_mask': self.loss_mask(logits, masks, weight, avg_factor=matched * cfg.num_points),
                 'loss_dice': self.loss_dice(logits, masks, weight, avg_factor=matched)}
-
-
-def _queries_of(assignment: Assignment, num_objects: int) -> tuple[Tensor, Tensor]:
-    """The query of each object (B, G), always a safe index, and whether it has one."""
-    B, Q = assignment.gt.shape
-    place = torch.where(assignment.positive, assignment.gt, num_objects)    # the last takes queries without an object
-    query = place.new_zeros(B, num_objects + 1)
-    query.scatter_(1, place, torch.arange(Q, device=place.device).expand(B, Q))
-    found = torch.zeros_like(query, dtype=torch.bool).scatter_(1, place, True)
-    return query[:, :-1], found[:, :-1]
