@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from omnidet.checkpoints import unpickle
+from omnidet.checkpoints.peers import recognise
 from omnidet.checkpoints.safetensors import read_safetensors
 from omnidet.checkpoints.sources import locate
 from omnidet.errors import CheckpointError, TrainingError
@@ -147,6 +148,9 @@ def load_weights(model: nn.Module, state: State, source: str, strict: bool = Fal
         CheckpointError: nothing matches, or with `strict` not everything does.
     """
     own = model.state_dict()
+    peer = recognise(state)
+    hint = '' if peer is None else (f'\nThese weights are {peer.model} of {peer.project}; `omnidet checkpoint convert` '
+                                    'makes ours of them')
     state = _renamed(state, own)
     report = LoadReport(source)
     taken: dict[str, Tensor] = {}
@@ -163,9 +167,10 @@ def load_weights(model: nn.Module, state: State, source: str, strict: bool = Fal
     report.note = _class_note(model, report.mismatched)
     if not taken:
         raise CheckpointError(f'{source}: not one of its {len(state)} tensors fits the model. It has names like '
-                              f'{_examples(state)}, the model like {_examples(own)}: is it made for another config?')
+                              f'{_examples(state)}, the model like {_examples(own)}: is it made for another config?'
+                              f'{hint}')
     if strict and not report.complete:
-        raise CheckpointError(str(report))
+        raise CheckpointError(f'{report}{hint}')
     model.load_state_dict(taken, strict=False)
     return report
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from omnidet.checkpoints import load_checkpoint
+from omnidet.checkpoints import load_checkpoint, load_weights
 from omnidet.checkpoints.inspection import describe_model, inspect_checkpoint
 from omnidet.errors import CheckpointError
 
@@ -103,3 +103,11 @@ def test_files_that_are_no_checkpoints_are_errors(tmp_path):
         inspect_checkpoint(tmp_path / 'a.pth')
     with pytest.raises(CheckpointError, match='no weights'):
         _saved(tmp_path, {'meta': {}})
+
+
+def test_loading_weights_of_another_project_says_how_they_become_ours():
+    state = {'class_labels_classifier.weight': torch.ones(1), 'model.input_projection.weight': torch.ones(1)}
+    with pytest.raises(CheckpointError, match='DETR of transformers; `omnidet checkpoint convert`'):
+        load_weights(nn.Linear(1, 1), state, 'a.pth')
+    with pytest.raises(CheckpointError, match=r'missing in the file: 0\.bias\n(.*\n)?These weights are DETR'):
+        load_weights(nn.Sequential(nn.Linear(1, 1)), {**state, '0.weight': torch.ones(1, 1)}, 'a.pth', strict=True)
