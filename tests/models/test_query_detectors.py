@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import omnidet
 from omnidet import build_model
 from omnidet.errors import ConfigError
 from omnidet.models.dense_heads.query.denoising import CdnQueryGenerator
@@ -340,3 +341,10 @@ def test_transformer_compiles_whole(kind):
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
     got.sum().backward()
     assert model.encoder.layers[0].ffn.layers[1].weight.grad.any()
+
+
+def test_a_head_of_another_width_is_refused():
+    cfg = omnidet.load_config('detr/detr_r50_8xb2-150e_coco').model
+    cfg.bbox_head.embed_dims = 128
+    with torch.device('meta'), pytest.raises(ConfigError, match='256 in the encoder, 256 in the decoder, 128 in the bb'):
+        omnidet.build_model(cfg)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from omnidet.errors import ConfigError
-from omnidet.models.detectors.query import QueryDetector, build_encoding
+from omnidet.models.detectors.query import QueryDetector, build_encoding, check_widths
 from omnidet.models.parts.queries import QueryPredictions, QueryStates
 from omnidet.nn.deformable_transformer import (
     DeformableDetrDecoder,
@@ -63,6 +63,7 @@ class DeformableDETR(QueryDetector):
         self.positional_encoding = build_encoding(positional_encoding)
         self.encoder = build_part(Encoder, encoder, deformable=True)
         self.decoder = build_part(DeformableDetrDecoder, decoder)
+        check_widths(self)
         C = self.encoder.embed_dims
         self.level_embed = nn.Parameter(torch.randn(num_feature_levels, C))
         if as_two_stage:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from omnidet.errors import ConfigError
 from omnidet.models.dense_heads.query.denoising import CdnQueryGenerator
-from omnidet.models.detectors.query import QueryDetector, build_encoding
+from omnidet.models.detectors.query import QueryDetector, build_encoding, check_widths
 from omnidet.models.parts.queries import QueryPredictions, QueryStates, query_targets
 from omnidet.nn.deformable_transformer import DinoDecoder, Pyramid, encode_pyramid, first_proposals, flatten_pyramid
 from omnidet.nn.transformer import Encoder, build_part
@@ -57,6 +57,7 @@ class DINO(QueryDetector):
         self.positional_encoding = build_encoding(positional_encoding)
         self.encoder = build_part(Encoder, encoder, deformable=True)
         self.decoder = build_part(DinoDecoder, decoder)
+        check_widths(self)
         C = self.encoder.embed_dims
         self.level_embed = nn.Parameter(torch.randn(num_feature_levels, C))
         self.memory_trans_fc, self.memory_trans_norm = nn.Linear(C, C), nn.LayerNorm(C)

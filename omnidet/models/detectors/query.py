@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from omnidet.errors import ConfigError
 from omnidet.models.detectors.single_stage import SingleStageDetector
 from omnidet.models.parts.queries import QueryStates
 from omnidet.nn.deformable_transformer import padding_mask
@@ -79,6 +80,7 @@ class DETR(QueryDetector):
         self.positional_encoding = build_encoding(positional_encoding)
         self.encoder = build_part(Encoder, encoder)
         self.decoder = build_part(DetrDecoder, decoder)
+        check_widths(self)
         self.query_embedding = nn.Embedding(num_queries, self.encoder.embed_dims)
 
     def transform(self, feats: Sequence[Tensor], image_shape: tuple[int, int], sizes: Tensor | None,
@@ -91,3 +93,16 @@ class DETR(QueryDetector):
         query_pos = self.query_embedding.weight.expand(len(feat), -1, -1)
         query = torch.zeros_like(query_pos)
         return QueryStates(self.decoder(query, query_pos, memory, pos, padding))
+
+
+def check_widths(detector: Any) -> None:
+    """Hold the widths of a detector's encoder, decoder and head against each other.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    widths = {'encoder': detector.encoder.embed_dims, 'decoder': detector.decoder.embed_dims,
+              'bbox_head': detector.bbox_head.embed_dims}
+    if len(set(widths.values())) > 1:
+        raise ConfigError(f'{type(detector).__name__}: embed_dims must be the same everywhere; found '
+                          + ', '.join(f'{width} in the {part}' for part, width in widths.items()))

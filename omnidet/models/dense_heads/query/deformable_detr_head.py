@@ -42,6 +42,7 @@ class DeformableDETRHead(QueryHead):
                  share_pred_layer: bool = False, num_pred_layer: int = 6, as_two_stage: bool = False,
                  init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
         super().__init__(num_classes, sync_cls_avg_factor, loss_cls, loss_bbox, loss_iou, train_cfg, test_cfg)
+        self.embed_dims = embed_dims
         self.cls_branches, self.reg_branches = prediction_layers(
             embed_dims, self.cls_channels, num_reg_fcs, num_pred_layer, share_pred_layer, as_two_stage)
         initialize(self, init_cfg)

@@ -36,6 +36,7 @@ class DETRHead(QueryHead):
                  train_cfg: Cfg | None = TRAINING, test_cfg: Cfg | None = TESTING,
                  init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
         super().__init__(num_classes, sync_cls_avg_factor, loss_cls, loss_bbox, loss_iou, train_cfg, test_cfg)
+        self.embed_dims = embed_dims
         self.fc_cls = nn.Linear(embed_dims, self.cls_channels)
         self.reg_ffn = FFN(embed_dims, embed_dims, num_reg_fcs, add_identity=False)
         self.fc_reg = nn.Linear(embed_dims, 4)
