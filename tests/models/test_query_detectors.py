@@ -346,5 +346,5 @@ def test_transformer_compiles_whole(kind):
 def test_a_head_of_another_width_is_refused():
     cfg = omnidet.load_config('detr/detr_r50_8xb2-150e_coco').model
     cfg.bbox_head.embed_dims = 128
-    with torch.device('meta'), pytest.raises(ConfigError, match='256 in the encoder, 256 in the decoder, 128 in the bb'):
+    with torch.device('meta'), pytest.raises(ConfigError, match='256 in the decoder, 128 in the bbox'):
         omnidet.build_model(cfg)
