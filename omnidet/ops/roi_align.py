@@ -86,10 +86,9 @@ def _(feat: Tensor, rois: Tensor, h: int, w: int, scale: float, sampling_ratio: 
 
 
 @torch.library.custom_op('omnidet::roi_align_backward', mutates_args=())
-def _align_backward(grad: Tensor, rois: Tensor, size: list[int], scale: float, sampling_ratio: int,
+def _align_backward(grad: Tensor, rois: Tensor, B: int, H: int, W: int, scale: float, sampling_ratio: int,
                     aligned: bool) -> Tensor:
-    B, C, H, W = size
-    h, w = grad.shape[2:]
+    C, h, w = grad.shape[1:]
     rows = grad.permute(0, 2, 3, 1).contiguous().view(-1, C)
     out = None
     for s, reads in _chunks(rois, h, w, H, W, scale, sampling_ratio, aligned) if rows.numel() else ():
@@ -100,19 +99,18 @@ def _align_backward(grad: Tensor, rois: Tensor, size: list[int], scale: float, s
 
 
 @_align_backward.register_fake
-def _(grad: Tensor, rois: Tensor, size: list[int], scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
-    B, C, H, W = size
-    return grad.new_empty(B, H, W, C).permute(0, 3, 1, 2)
+def _(grad: Tensor, rois: Tensor, B: int, H: int, W: int, scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
+    return grad.new_empty(B, H, W, grad.shape[1]).permute(0, 3, 1, 2)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     feat, rois, _, _, *options = inputs
     ctx.save_for_backward(rois)
-    ctx.size, ctx.options = list(feat.shape), options
+    ctx.options = [feat.shape[0], *feat.shape[2:], *options]
 
 
 def _grad(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return torch.ops.omnidet.roi_align_backward(grad, *ctx.saved_tensors, ctx.size, *ctx.options), *(None,) * 6
+    return torch.ops.omnidet.roi_align_backward(grad, *ctx.saved_tensors, *ctx.options), *(None,) * 6
 
 
 _align.register_autograd(_grad, setup_context=_save)
