@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from omnidet.registry import BACKBONES, DENSE_HEADS, DETECTORS, NECKS, SEG_HEADS
+from omnidet.models.detectors.base import BaseDetector
+from omnidet.registry import DENSE_HEADS, DETECTORS, SEG_HEADS
 from omnidet.structures import ImageMeta, Result, Targets
 
 Cfg = Mapping[str, Any]
 
 
 @DETECTORS.register
-class MaskFormer(nn.Module):
+class MaskFormer(BaseDetector):
     """MaskFormer (arXiv:2107.06278): instances, stuff, or both, each as a class and a mask.
 
     Parameters: backbone, neck, panoptic_head.
@@ -32,16 +33,9 @@ class MaskFormer(nn.Module):
     def __init__(self, backbone: Cfg, panoptic_head: Cfg, panoptic_fusion_head: Cfg, neck: Cfg | None = None,
                  train_cfg: Cfg | None = None, test_cfg: Cfg | None = None, data_preprocessor: Cfg | None = None,
                  init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
-        super().__init__()
-        self.backbone = BACKBONES.build(backbone)
-        self.neck = None if neck is None else NECKS.build(neck)
+        super().__init__(backbone, neck)
         self.panoptic_head = DENSE_HEADS.build(panoptic_head, train_cfg=train_cfg, test_cfg=test_cfg)
         self.panoptic_fusion_head = SEG_HEADS.build(panoptic_fusion_head, test_cfg=test_cfg)
-
-    def extract_feat(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) normalised images -> one (B, C, H_l, W_l) for each level."""
-        feats = self.backbone(images)
-        return feats if self.neck is None else self.neck(feats)
 
     def loss(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """{name: scalar} for a batch of normalised images."""
@@ -52,21 +46,6 @@ class MaskFormer(nn.Module):
         logits, masks = self.panoptic_head.predict(self.extract_feat(images))
         shape = (images.shape[-2], images.shape[-1])
         return self.panoptic_fusion_head.predict(logits, masks, shape, metas, rescale)
-
-    def set_progress(self, epoch: int, iteration: int) -> None:
-        """Tell parts that change in the course of a training where it is; called before every step.
-
-        Args:
-            epoch: finished epochs.
-            iteration: finished iterations.
-        """
-        for module in self.modules():
-            if module is not self and hasattr(module, 'set_progress'):
-                module.set_progress(epoch, iteration)
-
-    def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """As `loss`: what wrappers and counters of operations call."""
-        return self.loss(images, targets)
 
 
 @DETECTORS.register

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from omnidet.registry import BACKBONES, DENSE_HEADS, DETECTORS, NECKS
+from omnidet.models.detectors.base import BaseDetector
+from omnidet.registry import DENSE_HEADS, DETECTORS
 from omnidet.structures import ImageMeta, Result, Targets
 
 Cfg = Mapping[str, Any]
 
 
 @DETECTORS.register
-class SingleStageDetector(nn.Module):
+class SingleStageDetector(BaseDetector):
     """Backbone, neck and one dense head. Parameters: backbone, neck, bbox_head.
 
     Args:
@@ -27,15 +28,8 @@ class SingleStageDetector(nn.Module):
     def __init__(self, backbone: Cfg, bbox_head: Cfg, neck: Cfg | None = None, train_cfg: Cfg | None = None,
                  test_cfg: Cfg | None = None, data_preprocessor: Cfg | None = None,
                  init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
-        super().__init__()
-        self.backbone = BACKBONES.build(backbone)
-        self.neck = None if neck is None else NECKS.build(neck)
+        super().__init__(backbone, neck)
         self.bbox_head = DENSE_HEADS.build(bbox_head, train_cfg=train_cfg, test_cfg=test_cfg)
-
-    def extract_feat(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) normalised images -> one (B, C, H_l, W_l) for each level."""
-        feats = self.backbone(images)
-        return feats if self.neck is None else self.neck(feats)
 
     def loss(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """{name: scalar} for a batch of normalised images."""
@@ -44,21 +38,6 @@ class SingleStageDetector(nn.Module):
     def predict(self, images: Tensor, metas: Sequence[ImageMeta], rescale: bool = True) -> list[Result]:
         """The detections of each image, in pixels of its file where `rescale`."""
         return self.bbox_head.predict(self.extract_feat(images), metas, rescale)
-
-    def set_progress(self, epoch: int, iteration: int) -> None:
-        """Tell parts that change in the course of a training where it is; called before every step.
-
-        Args:
-            epoch: finished epochs.
-            iteration: finished iterations.
-        """
-        for module in self.modules():
-            if module is not self and hasattr(module, 'set_progress'):
-                module.set_progress(epoch, iteration)
-
-    def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """As `loss`: what wrappers and counters of operations call."""
-        return self.loss(images, targets)
 
 
 @DETECTORS.register

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from omnidet.errors import ConfigError, DatasetError
-from omnidet.registry import BACKBONES, DENSE_HEADS, DETECTORS, NECKS, ROI_HEADS, check_arguments
+from omnidet.models.detectors.base import BaseDetector
+from omnidet.registry import DENSE_HEADS, DETECTORS, ROI_HEADS, check_arguments
 from omnidet.structures import ImageMeta, Proposals, Result, Targets
 
 Cfg = Mapping[str, Any]
@@ -40,7 +41,7 @@ class TwoStageTesting:
 
 
 @DETECTORS.register
-class TwoStageDetector(nn.Module):
+class TwoStageDetector(BaseDetector):
     """Backbone, neck, proposals and RoI heads (Faster R-CNN, arXiv:1506.01497).
 
     Parameters: backbone, neck, rpn_head, roi_head.
@@ -61,24 +62,17 @@ class TwoStageDetector(nn.Module):
     def __init__(self, backbone: Cfg, neck: Cfg | None = None, rpn_head: Cfg | None = None,
                  roi_head: Cfg | None = None, train_cfg: Cfg | None = None, test_cfg: Cfg | None = None,
                  data_preprocessor: Cfg | None = None, init_cfg: Cfg | Sequence[Cfg] | None = None) -> None:
-        super().__init__()
+        super().__init__(backbone, neck)
         check_arguments(TwoStageTraining, train_cfg or {})
         check_arguments(TwoStageTesting, test_cfg or {})
         training, testing = TwoStageTraining(**(train_cfg or {})), TwoStageTesting(**(test_cfg or {}))
         if roi_head is None:
             raise ConfigError(f'{type(self).__name__} needs a roi_head')
-        self.backbone = BACKBONES.build(backbone)
-        self.neck = None if neck is None else NECKS.build(neck)
         self.rpn_head = None if rpn_head is None else DENSE_HEADS.build(
             {**rpn_head, **({'num_classes': 1} if 'num_classes' in rpn_head else {})},
             train_cfg=training.rpn, test_cfg=testing.rpn)
         self.roi_head = ROI_HEADS.build(roi_head, train_cfg=training.rcnn, test_cfg=testing.rcnn)
         self.proposal_cfg = training.rpn_proposal if training.rpn_proposal is not None else testing.rpn
-
-    def extract_feat(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) normalised images -> one (B, C, H_l, W_l) for each level."""
-        feats = self.backbone(images)
-        return feats if self.neck is None else self.neck(feats)
 
     def loss(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """{name: scalar} for a batch of normalised images; the first stage's names begin with or contain `rpn`."""
@@ -95,21 +89,6 @@ class TwoStageDetector(nn.Module):
         feats = self.extract_feat(images)
         proposals = _given(metas, images.device) if self.rpn_head is None else self.rpn_head.propose(feats, metas)
         return self.roi_head.predict(feats, proposals, metas, rescale)
-
-    def set_progress(self, epoch: int, iteration: int) -> None:
-        """Tell parts that change in the course of a training where it is; called before every step.
-
-        Args:
-            epoch: finished epochs.
-            iteration: finished iterations.
-        """
-        for module in self.modules():
-            if module is not self and hasattr(module, 'set_progress'):
-                module.set_progress(epoch, iteration)
-
-    def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """As `loss`: what wrappers and counters of operations call."""
-        return self.loss(images, targets)
 
 
 @DETECTORS.register
