@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from omnidet.errors import ConfigError
-from omnidet.ops.nms import batched_nms
+from omnidet.ops.nms import suppress
 from omnidet.structures import Result
 
 Decode = Callable[[Tensor, Tensor], Tensor]
@@ -53,10 +53,5 @@ class RoIPostprocess:
         if self.min_bbox_size >= 0:
             large = (boxes[:, 2:] - boxes[:, :2] > self.min_bbox_size).all(-1)
             boxes, score, label = boxes[large], score[large], label[large]
-        if self.nms is None:
-            score, keep = score.sort(descending=True)
-        else:
-            keep, score = batched_nms(boxes, score, label, **self.nms)
-        if self.max_per_img > 0:
-            keep, score = keep[:self.max_per_img], score[:self.max_per_img]
+        keep, score = suppress(boxes, score, label, self.nms, self.max_per_img)
         return Result(boxes[keep], score, label[keep])
