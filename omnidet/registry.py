@@ -84,7 +84,7 @@ class Registry:
             ConfigError: no `type`, an unknown one, an argument that the part does not have, or one that it lacks.
         """
         if not isinstance(cfg, Mapping):
-            if isinstance(cfg, (str, type(None))) or not hasattr(cfg, '__class__'):
+            if isinstance(cfg, (str, list, tuple, type(None))):
                 raise ConfigError(f'a {self.kind} is described by a dict with a type, not by {cfg!r}')
             return cfg    # built already
         if 'type' not in cfg:

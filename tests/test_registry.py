@@ -43,6 +43,7 @@ def test_a_class_may_stand_for_its_name(registry):
     ({'type': 'FPN'}, "FPN needs the argument 'in_channels'"),
     ({'in_channels': 1}, 'a neck needs a type'),
     ('FPN', 'described by a dict'),
+    ([{'type': 'FPN', 'in_channels': 1}], 'described by a dict'),
 ])
 def test_errors_say_what_is_allowed(registry, cfg, says):
     with pytest.raises(ConfigError, match=says):

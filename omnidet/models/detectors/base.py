@@ -17,13 +17,13 @@ class BaseDetector(nn.Module):
     """Backbone and neck; a subclass adds heads, `loss` and `predict`.
 
     Args:
-        backbone, neck: the parts.
+        backbone, neck: the parts; a list of necks is a chain (Libra R-CNN, DyHead).
     """
 
-    def __init__(self, backbone: Cfg, neck: Cfg | None) -> None:
+    def __init__(self, backbone: Cfg, neck: Cfg | Sequence[Cfg] | None) -> None:
         super().__init__()
         self.backbone = BACKBONES.build(backbone)
-        self.neck = None if neck is None else NECKS.build(neck)
+        self.neck = None if neck is None else build_neck(neck)
 
     def extract_feat(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) normalised images -> one (B, C, H_l, W_l) for each level."""
@@ -52,3 +52,10 @@ class BaseDetector(nn.Module):
     def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """As `loss`: what wrappers and counters of operations call."""
         return self.loss(images, targets)
+
+
+def build_neck(cfg: Cfg | Sequence[Cfg]) -> nn.Module:
+    """One neck, or a chain of necks of which each takes what the one before gives."""
+    if isinstance(cfg, Sequence):
+        return nn.Sequential(*(NECKS.build(c) for c in cfg))
+    return NECKS.build(cfg)
