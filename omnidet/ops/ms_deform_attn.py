@@ -2,10 +2,17 @@
 
 Letters: B images, S cells of all levels one after another, M heads, D channels of a head, Q queries, L levels,
 P points of a level.
+
+With the environment variable OMNIDET_TRITON=1, read once when this module is imported, tensors on a CUDA device go to
+the Triton kernels of `ops/ms_deform_attn_triton.py`. They are off otherwise: they were held against the forms below in
+Triton's interpreter only, and never ran on a GPU. `python benchmarks/ms_deform_attn.py` says whether they win on yours.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Shapes = Sequence[tuple[int, int]]
+
+FUSED = os.environ.get('OMNIDET_TRITON') == '1'
+"""Whether tensors on a CUDA device go to the Triton kernels."""
+
+if FUSED and importlib.util.find_spec('triton') is None:
+    warnings.warn('OMNIDET_TRITON is 1, but triton is not installed, so its kernels are not used', stacklevel=2)
+    FUSED = False
+if FUSED:
+    from omnidet.ops import ms_deform_attn_triton
 
 
 def ms_deform_attn(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -29,23 +45,30 @@ def ms_deform_attn(value: Tensor, shapes: Shapes, locations: Tensor, weights: Te
     Returns:
         (B, Q, M * D).
     """
+    if FUSED and value.is_cuda and ms_deform_attn_triton.suits(value, shapes):
+        return ms_deform_attn_triton.fused(value, shapes, locations, weights)
     core = _by_rows if value.device.type == 'cpu' else _by_grids
     return core(value, shapes, locations, weights)
 
 
 def _by_grids(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """Each level sampled as an image, and summed before the next, so that one level's samples exist at a time."""
+    """Each level sampled as an image, and summed before the next, so that one level's samples exist at a time.
+
+    In float32 at least: bfloat16 tells 256 places of a row apart, where a level has a hundred cells.
+    """
     B, _, M, D = value.shape
     Q, P = locations.shape[1], locations.shape[4]
-    out = value.new_zeros(())
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    locations, weights = locations.to(dtype), weights.to(dtype)
+    out = value.new_zeros((), dtype=dtype)
     levels = value.split([h * w for h, w in shapes], 1)
     for i, ((h, w), level) in enumerate(zip(shapes, levels, strict=True)):
-        image = level.permute(0, 2, 3, 1).reshape(B * M, D, h, w)
+        image = level.permute(0, 2, 3, 1).reshape(B * M, D, h, w).to(dtype)
         grid = 2 * locations[:, :, :, i].transpose(1, 2).reshape(B * M, Q, P, 2) - 1
-        sampled = F.grid_sample(image, grid.to(image.dtype), mode='bilinear', padding_mode='zeros', align_corners=False)
-        weight = weights[:, :, :, i].transpose(1, 2).reshape(B * M, 1, Q, P).to(image.dtype)
+        sampled = F.grid_sample(image, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
+        weight = weights[:, :, :, i].transpose(1, 2).reshape(B * M, 1, Q, P)
         out = out + (sampled * weight).sum(-1)    # (B * M, D, Q)
-    return out.view(B, M * D, Q).transpose(1, 2)
+    return out.view(B, M * D, Q).transpose(1, 2).to(value.dtype)
 
 
 def _by_rows(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
