@@ -18,7 +18,7 @@ from typing import NoReturn
 from omnidet import __version__
 from omnidet.errors import OmniDetError, did_you_mean
 
-COMMANDS = ('demo', 'train', 'test', 'predict', 'config', 'convert', 'checkpoint')
+COMMANDS = ('demo', 'train', 'test', 'predict', 'analyze', 'config', 'convert', 'checkpoint')
 
 USER_ERROR, BUG, INTERRUPTED, CLOSED_PIPE = 2, 1, 130, 141
 

@@ -2,22 +2,23 @@
 
   omnidet test my_config.py work_dirs/my_config/epoch_300.pth
   omnidet test rtmdet/rtmdet_tiny rtmdet_tiny.pth --data-root my/coco --out results.json --show-dir pictures
+  omnidet test my_config.py epoch_12.pth --out results.pkl --eval bbox --eval-options classwise=True
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import tempfile
-import time
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omnidet.cli.arguments import add_config, add_data_root, add_device, read_config
-from omnidet.errors import ConfigError
+from omnidet.cli.evaluators import add_dump, set_format_only, set_metrics, set_options
+from omnidet.cli.legacy import add_testing, apply_launch
+from omnidet.errors import OmniDetError
 
 HELP = 'score a checkpoint on a test set'
 
@@ -29,84 +30,101 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument('--work-dir', type=Path, metavar='DIR', help='where the log goes')
     parser.add_argument('--out', type=Path, metavar='FILE',
-                        help="write the detections as COCO's results; results.json gives results.bbox.json, and "
+                        help='results.pkl: write the results of every image, for `omnidet analyze`. results.json: '
+                             "write the detections as COCO's results; it gives results.bbox.json, and "
                              'results.segm.json where masks are measured')
+    parser.add_argument('--eval', nargs='+', default=[], metavar='METRIC', dest='metrics',
+                        help='compute these in place of what the config says: bbox, segm, proposal (COCO), mAP, recall '
+                             '(VOC), PQ (panoptic)')
+    parser.add_argument('--eval-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
+                        help="change the evaluator's options: classwise=True proposal_nums=[1,10,100]")
+    parser.add_argument('--format-only', action='store_true',
+                        help='write the detections as --out says and measure nothing: for a server that keeps the '
+                             'truth')
     parser.add_argument('--show-dir', type=Path, metavar='DIR',
                         help='write the test images with their detections drawn')
+    parser.add_argument('--score-thr', '--show-score-thr', type=float, default=0.3, metavar='X',
+                        help='the lowest score that is drawn (default: 0.3)')
     parser.add_argument('--tta', action='store_true',
                         help='test-time augmentation: predict several versions of each image, as tta_pipeline says '
                              '(otherwise as it is and mirrored), and merge the detections')
-    parser.add_argument('--score-thr', type=float, default=0.3, metavar='X',
-                        help='the lowest score that is drawn (default: 0.3)')
+    parser.add_argument('--fuse-conv-bn', action='store_true',
+                        help='fold batch norms into convolutions first: faster, equal up to rounding')
+    add_testing(parser)
 
 
 def run(args: argparse.Namespace) -> None:
+    from omnidet.analysis.results import measured_split
+    apply_launch(args, 'test')
     cfg = read_config(args)
+    split = measured_split(cfg)
     if args.data_root is not None:
         from omnidet.config.data_root import set_data_root
-        set_data_root(cfg, args.data_root, splits=('test',))
+        set_data_root(cfg, args.data_root, splits=(split,))
     from omnidet.cli.classes import check_classes
     from omnidet.engine import test
-    check_classes(cfg, ('test',))
-    if args.show_dir is None:
-        test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=args.out,
-             tta=args.tta)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        out = args.out or Path(folder, 'results.json')
-        started = time.time()
-        test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust, out=out,
-             tta=args.tta)
-        written = [p for kind in ('segm', 'bbox') if (p := out.with_suffix(f'.{kind}.json')).exists()
-                   and p.stat().st_mtime >= started - 2]    # not those of an earlier run; clocks of disks are coarse
-        if not written:
-            raise ConfigError('--show-dir draws what a CocoMetric with the metric bbox or segm writes; test_evaluator '
-                              'has none')
-        count = draw_results(cfg, written[0], args.show_dir, args.score_thr)
-    print(f'{count} pictures: {args.show_dir}')
+    from omnidet.inference.fuse import fuse_conv_bn
+    check_classes(cfg, (split,))
+    name = Path(getattr(cfg, 'filename', '') or 'run').stem
+    work_dir = args.work_dir or Path(cfg.get('work_dir') or Path('work_dirs', name))
+    show_dir = args.show_dir or (work_dir / 'show' if args.show else None)
+    pickled = args.out is not None and is_pickle(args.out)
+    apply_evaluation(cfg, split, args, work_dir)
+    with tempfile.TemporaryDirectory() if show_dir is not None else contextlib.nullcontext('') as folder:
+        dump = args.out if pickled else Path(folder, 'results.pkl') if show_dir is not None else None
+        if dump is not None:
+            add_dump(cfg, split, dump)
+        test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust,
+             out=None if pickled else args.out, tta=args.tta, prepare=fuse_conv_bn if args.fuse_conv_bn else None)
+        if show_dir is not None and dump is not None and int(os.environ.get('RANK', 0)) == 0:
+            count = draw_results(cfg, dump, show_dir, args.score_thr)
+            print(f'{count} pictures: {show_dir}')
+
+
+def is_pickle(out: Path) -> bool:
+    """Whether `--out` names a pickle, and not COCO's json.
+
+    Raises:
+        OmniDetError: its suffix says neither.
+    """
+    if out.suffix not in ('', '.json', '.pkl', '.pickle'):
+        raise OmniDetError(f'--out {out}: its suffix says the format; take .pkl for the results of every image, or '
+                           ".json for COCO's results")
+    return out.suffix not in ('', '.json')
+
+
+def apply_evaluation(cfg: Any, split: str, args: argparse.Namespace, work_dir: Path) -> None:
+    """Write `--eval`, `--eval-options` and `--format-only` into the config, in place."""
+    if args.metrics and args.format_only:
+        raise OmniDetError('--eval measures and --format-only does not; give one of them')
+    if args.metrics:
+        set_metrics(cfg, split, args.metrics)
+    if args.eval_options:
+        set_options(cfg, split, args.eval_options)
+    if args.format_only:
+        set_format_only(cfg, split, (args.out or work_dir / 'results').with_suffix(''))
 
 
 def draw_results(cfg: Mapping[str, Any], results: Path, folder: Path, score_thr: float) -> int:
-    """Draw the detections of a results json, and the annotated boxes dashed beneath them, on every test image.
+    """Draw the detections in a file, and the annotated boxes dashed beneath them, on every test image.
 
     Args:
         cfg: a whole config, whose test set the results are of.
-        results: COCO's results json: rows of image_id, category_id, bbox (xywh), score, and where there are masks
-            segmentation (run lengths).
+        results: see `omnidet.analysis.results.read_results`.
         folder: where the pictures go, under the images' own names.
         score_thr: the lowest score that is drawn.
 
     Returns:
         how many pictures were written.
     """
-    import cv2
-    import torch
-
-    from omnidet.data import build_dataset
-    from omnidet.data.masks import BitmapMasks
+    from omnidet.analysis.results import read_found
     from omnidet.data.transforms.loading import read_image
-    from omnidet.files import written_whole
-    from omnidet.structures import Result
-    from omnidet.visualization import draw
-    dataset = build_dataset(cfg['test_dataloader']['dataset'], test_mode=True)
-    label_of = {category: label for label, category in enumerate(dataset.cat_ids)}
-    rows_of: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for row in json.loads(results.read_text(encoding='utf-8')):
-        rows_of[row['image_id']].append(row)
-    records = [dataset.load(i) for i in range(len(dataset))]
-    common = os.path.commonpath([Path(record['img_path']).parent for record in records])
-    for record in records:
-        rows = rows_of[record['img_id']]
-        boxes = torch.tensor([row['bbox'] for row in rows]).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]    # xywh -> xyxy
-        found = Result(boxes=boxes, scores=torch.tensor([row['score'] for row in rows]),
-                       labels=torch.tensor([label_of[row['category_id']] for row in rows], dtype=torch.long))
-        if rows and all('segmentation' in row for row in rows):
-            masks = [row['segmentation'] for row in rows]
-            found = found.replace(masks=BitmapMasks.from_annotations(masks, *masks[0]['size']).to_instance_masks())
+    from omnidet.visualization import draw, write_jpg
+    dataset, found = read_found(cfg, results)
+    common = os.path.commonpath([Path(f.record['img_path']).parent for f in found])
+    for record, result in found:
         objects = record['instances']
         truth = dict(boxes=[o['bbox'] for o in objects], labels=[o['bbox_label'] for o in objects])
-        picture = draw(read_image(record['img_path']), found, dataset.classes, score_thr, truth=truth)
-        with written_whole(folder / Path(record['img_path']).relative_to(common).with_suffix('.jpg')) as path:
-            path.write_bytes(cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
-    return len(records)
+        picture = draw(read_image(record['img_path']), result, dataset.classes, score_thr, truth=truth)
+        write_jpg(folder / Path(record['img_path']).relative_to(common).with_suffix('.jpg'), picture)
+    return len(found)

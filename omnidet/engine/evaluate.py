@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,8 @@ def compute(metrics: Sequence[Any]) -> dict[str, float]:
 
 
 def test(cfg: Mapping[str, Any], checkpoint: str | Path, work_dir: str | Path | None = None, device: str | None = None,
-         trust: bool = False, out: str | Path | None = None, quiet: bool = False, tta: bool = False) -> dict[str, Any]:
+         trust: bool = False, out: str | Path | None = None, quiet: bool = False, tta: bool = False,
+         prepare: Callable[[nn.Module], nn.Module] | None = None) -> dict[str, Any]:
     """Measure a checkpoint on the config's test set.
 
     Args:
@@ -136,6 +137,7 @@ def test(cfg: Mapping[str, Any], checkpoint: str | Path, work_dir: str | Path | 
         quiet: print nothing.
         tta: look at several versions of each image (`tta_pipeline`) and merge what is found in them (`tta_model`);
             `tta_settings` says what happens where the config has none.
+        prepare: what becomes of the loaded model before it predicts, such as `inference.fuse.fuse_conv_bn`.
 
     Returns:
         `metrics` {name: figure}, `report` (tables as text), `images`, `seconds`, `images_per_second`.
@@ -154,6 +156,8 @@ def test(cfg: Mapping[str, Any], checkpoint: str | Path, work_dir: str | Path | 
         talks = distributed.is_main() and not quiet
         if talks:
             print(report)
+        if prepare is not None:
+            model = prepare(model)
         if merging is not None:
             model = DETECTORS.build(merging, module=model)
         model.to(place).eval()

@@ -20,7 +20,8 @@ Picture = NDArray[np.uint8]
 
 
 def draw(image: Picture, result: Result, classes: Sequence[str], score_thr: float = 0.3,
-         palette: Sequence[Color] | None = None, truth: dict[str, Any] | None = None) -> Picture:
+         palette: Sequence[Color] | None = None, truth: dict[str, Any] | None = None,
+         with_scores: bool = True) -> Picture:
     """Draw what a model found.
 
     Args:
@@ -31,6 +32,7 @@ def draw(image: Picture, result: Result, classes: Sequence[str], score_thr: floa
         score_thr: the lowest score that is drawn.
         palette: (R, G, B) of each class; by default distinct colours that depend on the label alone.
         truth: `boxes` (G, 4) xyxy and `labels` (G,) to compare with, drawn dashed beneath.
+        with_scores: write each score behind its class.
 
     Returns:
         (H, W, 3) uint8 in BGR.
@@ -55,7 +57,7 @@ def draw(image: Picture, result: Result, classes: Sequence[str], score_thr: floa
     for i in big_first:
         _box(pen, boxes[i], colors[i], width)
     names = [_name(classes, label) for label in labels]
-    tags = [Label(_corners(boxes[i]), f'{names[i]} {scores[i]:.2f}', names[i], colors[i])
+    tags = [Label(_corners(boxes[i]), f'{names[i]} {scores[i]:.2f}' if with_scores else names[i], names[i], colors[i])
             for i in np.argsort(-scores, kind='stable')]
     if segments is not None:
         tags += _segment_tags(_numpy(segments), classes, palette, result.panoptic is not None, font_size(picture.size))

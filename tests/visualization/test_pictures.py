@@ -36,6 +36,13 @@ def test_a_box_is_drawn_in_its_class_colour_around_its_pixels():
     assert tuple(picture[140, 150]) == (GREY,) * 3 and tuple(picture[220, 150]) == (GREY,) * 3
 
 
+def test_a_label_without_its_score_is_the_class_alone():
+    one, other = (found((100, 100, 200, 180, score, 3)) for score in (.9, .5))
+    bare = draw(canvas(), one, list('abcdef'), with_scores=False)
+    assert (bare == draw(canvas(), other, list('abcdef'), with_scores=False)).all()
+    assert (bare != draw(canvas(), one, list('abcdef'))).any()
+
+
 def test_the_palette_is_rgb_and_pictures_are_bgr():
     picture = draw(canvas(), found((100, 100, 200, 180, .9, 0)), ['a'], palette=[(10, 20, 200)])
     assert tuple(picture[180, 150]) == (200, 20, 10)

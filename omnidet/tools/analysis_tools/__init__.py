@@ -1,0 +1,1 @@
+"""MMDetection's `tools/analysis_tools`: doors to `omnidet analyze`."""

@@ -1,0 +1,1 @@
+"""MMDetection's `tools/dataset_converters`."""
