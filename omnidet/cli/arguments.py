@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from omnidet.errors import OmniDetError
 
 if TYPE_CHECKING:
     from omnidet.config import Config
@@ -18,6 +14,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     """CONFIG and what changes how it is read."""
     parser.add_argument('config', metavar='CONFIG',
                         help='a config file, or a name of the zoo such as rtmdet/rtmdet_tiny')
+    add_reading(parser)
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """What changes how a config is read."""
     parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
                         help='change values of the config: train_dataloader.batch_size=4 model.neck.out_channels=96 '
                              'a.b="[1, 2]" c="dict(d=1)"')
@@ -52,16 +53,7 @@ def import_user_module(name: str) -> None:
     """Import a module from the working directory or the environment: 'my_parts', 'pkg.parts', or 'dir/my_parts.py'.
 
     Raises:
-        OmniDetError: there is no such module.
+        OmniDetError: there is no such module, or it cannot be imported.
     """
-    folder = Path.cwd()
-    if name.endswith('.py'):
-        folder, name = Path(name).resolve().parent, Path(name).stem
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError as e:
-        if e.name is None or not f'{name}.'.startswith(f'{e.name}.'):
-            raise OmniDetError(f'--import {name}: it imports {e.name}, which is not installed') from e
-        raise OmniDetError(f'--import {name}: there is no such module in {folder} or among the installed ones') from e
+    from omnidet.compat.user_code import import_user_code
+    import_user_code(name, '--import')

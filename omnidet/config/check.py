@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from omnidet.config.custom_imports import wanted
+from omnidet.config.custom_imports import explain, wanted
 from omnidet.config.nodes import Path
-from omnidet.config.validate import Problem, validate
+from omnidet.config.validate import Lookup, Problem, validate
 from omnidet.errors import ConfigError
 
 if TYPE_CHECKING:
     from omnidet.registry import Registry
+
+log = logging.getLogger('omnidet')
 
 _KINDS = {'norm_cfg': 'NORM_LAYERS', 'conv_cfg': 'CONV_LAYERS', 'act_cfg': 'ACTIVATIONS',
           'upsample_cfg': 'UPSAMPLE_LAYERS', 'pipeline': 'TRANSFORMS', 'transforms': 'TRANSFORMS',
@@ -23,13 +26,12 @@ _KINDS = {'norm_cfg': 'NORM_LAYERS', 'conv_cfg': 'CONV_LAYERS', 'act_cfg': 'ACTI
 """The registry that a dict under this key is looked up in."""
 
 
-def problems(cfg: Mapping[str, Any]) -> list[Problem]:
-    """What `validate` finds, with OmniDet's registries as the lookup."""
-    found = validate(cfg, lookup, names)
-    missing = wanted(cfg)
-    if missing and any(p.path.endswith('type') for p in found):
-        found.append(Problem('custom_imports', f'{", ".join(missing)} is not imported, as that would run it; '
-                             f'--import {missing[0]} does, and --trust'))
+def problems(cfg: Mapping[str, Any], find: Lookup | None = None) -> list[Problem]:
+    """What `validate` finds, with OmniDet's registries as the lookup, or with another (see `validate`)."""
+    found = validate(cfg, find or lookup, names)
+    why = explain(cfg)
+    if why and any(p.path.endswith('type') for p in found):
+        found.insert(0, Problem('custom_imports', why))
     return found
 
 
@@ -40,6 +42,8 @@ def check(cfg: Mapping[str, Any]) -> None:
         ConfigError: it lists every unknown type, unknown argument and argument of the wrong kind.
     """
     found = problems(cfg)
+    if not found and wanted(cfg):
+        log.warning('custom_imports: %s. No part is missing, so the run goes on without', explain(cfg))
     if found:
         raise ConfigError('\n'.join(['the config has ' + (f'{len(found)} problems' if len(found) > 1 else 'a problem'),
                                      *(f'  {p}' for p in found)]))

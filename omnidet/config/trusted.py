@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from omnidet.compat.finder import install, is_alias
 from omnidet.config.expressions import BASE, substitute
 from omnidet.config.nodes import ConfigDict, Origin, Origins
 from omnidet.config.operations import Symbol
@@ -22,10 +23,12 @@ def execute(tree: ast.Module, file: Path, base: ConfigDict, variables: dict[str,
     """The values that the file leaves behind, and the classes that it imports or defines.
 
     Imports from MMDetection's packages, where those are not installed, give the names alone: our parts have the same.
+    Modules that the file imports get our counterparts of what they import from those packages.
 
     Raises:
         ConfigError: the file raises an exception; the message has its line.
     """
+    install()
     names: dict[str, Any] = {'__name__': 'config', '__file__': str(file), BASE: base}
     try:
         tree = ast.fix_missing_locations(_Adapted(variables, read_base, names).visit(tree))
@@ -86,9 +89,13 @@ class _Adapted(ast.NodeTransformer):
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:  
         package = (node.module or '').partition('.')[0]
-        if node.level or package not in _MMLAB or importlib.util.find_spec(package):
+        if node.level or package not in _MMLAB or _is_installed(package):
             return node
         for alias in node.names:
             if alias.name != 'read_base':
                 self.names[alias.asname or alias.name] = Symbol(alias.name)
         return ast.copy_location(ast.Pass(), node)
+
+
+def _is_installed(package: str) -> bool:
+    return not is_alias(package) and importlib.util.find_spec(package) is not None

@@ -16,6 +16,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
+from omnidet.compat.user_code import for_workers
 from omnidet.data.collate import collate
 from omnidet.errors import ConfigError, did_you_mean
 from omnidet.registry import DATA_SAMPLERS, DATASETS, Registry
@@ -66,7 +67,8 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         if self._loader is None:
-            self._loader = DataLoader(self.dataset, batch_sampler=self._keys, **self._options)    # type: ignore[arg-type]
+            dataset = for_workers(self.dataset) if self.num_workers else self.dataset
+            self._loader = DataLoader(dataset, batch_sampler=self._keys, **self._options)    # type: ignore[arg-type]
         iterator = iter(self._loader)
         if self.num_workers:
             _running.add(iterator)

@@ -40,7 +40,8 @@ def build_metrics(cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, d
     Args:
         cfg: one evaluator's dict, or a list of them; never changed.
         dataset: what is evaluated. It, its `classes`, and its `ann_path` where the config gives no `ann_file`, are
-            handed to those metrics that take `dataset`, `classes` and `ann_file`.
+            handed to those metrics that take `dataset`, `classes` and `ann_file`; it is also handed to those that have
+            `attach(dataset)`.
     """
     if cfg is None:
         return []
@@ -53,4 +54,6 @@ def build_metrics(cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, d
         cls = METRICS.get(kind) if isinstance(kind, str) else kind
         takes = inspect.signature(cls).parameters if callable(cls) else {}
         metrics.append(METRICS.build(given, **{k: v for k, v in known.items() if k in takes and v is not None}))
+        if hasattr(metrics[-1], 'attach'):
+            metrics[-1].attach(dataset)
     return metrics

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from omnidet.checkpoints import load_pretrained
+from omnidet.config.custom_imports import explain
 from omnidet.errors import ConfigError
 from omnidet.registry import DETECTORS
 
@@ -32,7 +33,13 @@ def build_model(cfg: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
     model_cfg = cfg.get('model', cfg)
     if not isinstance(model_cfg, Mapping) or 'type' not in model_cfg:
         raise ConfigError(f'the config has no model: it needs model = dict(type=...); found the keys {sorted(cfg)}')
-    model = DETECTORS.build(model_cfg)
+    try:
+        model = DETECTORS.build(model_cfg)
+    except ConfigError as e:
+        why = explain(cfg) if 'there is no ' in str(e) else ''
+        if why:    # a part may be missing because nobody imported it
+            raise ConfigError(f'{e}\ncustom_imports: {why}') from e
+        raise
     if pretrained:
         load_pretrained(model, model_cfg)
     return model
