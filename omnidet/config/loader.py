@@ -19,8 +19,9 @@ from omnidet.config.interpreter import FAILURES, Interpreter, base_statement, ev
 from omnidet.config.merge import combine, own
 from omnidet.config.meter import MAX_BYTES, MAX_YAML_BYTES, Meter, Refusal
 from omnidet.config.nodes import Config, ConfigDict, Origins
-from omnidet.config.overrides import override
-from omnidet.config.resolve import SUFFIXES, find_base, find_config, is_file
+from omnidet.config.overrides import override, split_options
+from omnidet.config.resolve import check_suffix, find_base, find_config, is_file
+from omnidet.config.upgrade import KEYS, Change, is_legacy, upgrade
 from omnidet.errors import ConfigError, did_you_mean
 
 MAX_BASES = 30      # files that inherit from one another in a row
@@ -35,13 +36,14 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] |
 
     Args:
         path: a file (.py, .json, .yaml), or the name of a config of our zoo (`rtmdet/rtmdet_tiny`).
-        overrides: what to change then: `['model.neck.out_channels=96', ...]` or `{'model.neck.out_channels': 96}`.
+        overrides: what to change then: `['model.neck.out_channels=96', ...]` or `{'model.neck.out_channels': 96}`. Of a
+            file of MMDetection 2.x, its own keys may be changed too: `data.samples_per_gpu=4`.
         trust: execute Python files instead of evaluating them as data, and import the modules in `custom_imports`. They
             may then do anything.
 
     Returns:
         The experiment: dicts with attribute access, lists, tuples, numbers, texts, None. It knows where each value was
-        written.
+        written. A file of MMDetection 2.x is brought into the form of 3.x; `changes` says how.
 
     Raises:
         ConfigError: there is no such file, it is damaged, or it asks for what a config may not do.
@@ -49,11 +51,20 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] |
     loader = _Loader(trust)
     file = find_config(path)
     cfg = loader.load(file)
+    changes: tuple[Change, ...] = ()
+    if is_legacy(cfg, loader.origins):
+        early, overrides = split_options(overrides or (), KEYS)    # of the file as it is: `data.samples_per_gpu=4`
+        override(cfg, early, loader.origins, loader.meter)
+        changes = upgrade(cfg, loader.origins, file)
     if overrides:
         override(cfg, overrides, loader.origins, loader.meter)
+    try:
+        loader.meter.walk(cfg)    # files and overrides that are each within the bounds may add up to more
+    except Refusal as e:
+        raise ConfigError(f'{file}: {e}') from None
     if trust:
         import_wanted(cfg)
-    return Config(cfg, str(file), loader.origins.table(cfg))
+    return Config(cfg, str(file), loader.origins.table(cfg), changes)
 
 
 class _Loader:
@@ -82,8 +93,7 @@ class _Loader:
         if self.files > MAX_FILES:
             raise ConfigError(f'{self.open[0]} inherits from more than {MAX_FILES} files')
         self.open.append(key)
-        if file.suffix not in SUFFIXES:
-            raise ConfigError(f'{file}: a config is a file with one of the extensions {", ".join(SUFFIXES)}')
+        check_suffix(file)
         try:
             cfg = self._python(file) if file.suffix == '.py' else self._document(file)
         except (*FAILURES, OSError) as e:
@@ -132,7 +142,7 @@ class _Loader:
 
     def _locate(self, file: Path, name: str) -> Path:
         try:
-            return find_base(name, file)
+            return check_suffix(find_base(name, file))
         except ConfigError as e:
             raise ConfigError(f'{file}: {BASE}: {e}') from None
 
@@ -209,7 +219,10 @@ def _module_file(file: Path, node: ast.ImportFrom) -> Path:
         raise Refusal(f'there is no file {path} to inherit from')
     if parts[1:2] == ['configs']:
         parts = parts[2:]
-    return find_config('mmdet::' + '/'.join(parts))
+    try:
+        return find_config('mmdet::' + '/'.join(parts))
+    except ConfigError as e:
+        raise Refusal(str(e)) from None    # whoever evaluates the file knows the line
 
 
 def _read(file: Path) -> str:

@@ -60,3 +60,5 @@ class Meter:
             self.charge(len(value))
         elif isinstance(value, str):
             self.charge(len(value) // 16)
+        elif isinstance(value, int) and value.bit_length() > MAX_BITS:    # JSON and YAML hold any
+            raise Refusal(f'there is a number of {value.bit_length()} bits; {MAX_BITS} are allowed')

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from omnidet.config.upgrade.changes import Change
 
 Path = tuple['str | int', ...]
 
@@ -90,16 +93,19 @@ class Config(ConfigDict):
     Attributes:
         filename: path of the file, an empty string where there is none.
         origins: {path of keys and indices: Origin}, for dicts and lists as well as for leaves.
+        changes: what was changed in a config of MMDetection 2.x; nothing for one of 3.x.
     """
 
-    __slots__ = ('filename', 'origins')
+    __slots__ = ('changes', 'filename', 'origins')
     filename: str
     origins: dict[Path, Origin]
+    changes: tuple[Change, ...]
 
     def __init__(self, items: Mapping[str, Any] | None = None, filename: str = '',
-                 origins: Mapping[Path, Origin] | None = None) -> None:
+                 origins: Mapping[Path, Origin] | None = None, changes: Iterable[Change] = ()) -> None:
         object.__setattr__(self, 'filename', filename)
         object.__setattr__(self, 'origins', dict(origins or {}))
+        object.__setattr__(self, 'changes', tuple(changes))
         super().__init__(items or {})
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -116,10 +122,10 @@ class Config(ConfigDict):
         return None
 
     def copy(self) -> Config:
-        return Config(self, self.filename, self.origins)
+        return Config(self, self.filename, self.origins, self.changes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Config, (dict(self), self.filename, self.origins)
+        return Config, (dict(self), self.filename, self.origins, self.changes)
 
 
 def as_config(value: Any) -> Any:

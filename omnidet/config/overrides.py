@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from omnidet.config.expressions import Evaluator
-from omnidet.config.interpreter import FAILURES, evaluate
+from omnidet.config.expressions import BASE, Evaluator
+from omnidet.config.interpreter import FAILURES, evaluate, failure
 from omnidet.config.merge import DELETE, combine, own
-from omnidet.config.meter import Meter, Refusal
+from omnidet.config.meter import MAX_DEPTH, Meter, Refusal
 from omnidet.config.nodes import ConfigDict, Origin, Origins, children
 from omnidet.errors import ConfigError
 
@@ -32,20 +32,31 @@ def override(cfg: ConfigDict, options: Sequence[str] | Mapping[str, Any], origin
     """
     pairs = options.items() if isinstance(options, Mapping) else [_split(o) for o in options]
     for key, value in pairs:
-        if isinstance(options, Mapping):
-            text = f'{key}={value!r}'
-        else:
-            text, value = f'{key}={value}', parse_value(value, key, origins, meter)
+        text = f'{key}={value!r}' if isinstance(options, Mapping) else f'{key}={value}'
         try:
+            if not isinstance(options, Mapping):
+                value = parse_value(value, key, origins, meter)
             _set(cfg, str(key), own(value, origins, meter), origins)
         except FAILURES as e:
-            raise ConfigError(f'{SOURCE} {text[:200]}: {e}') from None
+            raise ConfigError(f'{SOURCE} {text[:200]}: {failure(e)}') from None
+
+
+def split_options(options: Sequence[str] | Mapping[str, Any], keys: Collection[str]
+                  ) -> tuple[Sequence[str] | Mapping[str, Any], Sequence[str] | Mapping[str, Any]]:
+    """The options that change one of `keys` (paths, or top-level keys with all in them), and the others."""
+    def early(option: Any) -> bool:
+        key = str(option).partition('=')[0].strip()
+        return key in keys or key.partition('.')[0] in keys
+    if isinstance(options, Mapping):
+        return {k: v for k, v in options.items() if early(k)}, {k: v for k, v in options.items() if not early(k)}
+    return [o for o in options if early(o)], [o for o in options if not early(o)]
 
 
 def _split(option: str) -> tuple[str, str]:
     key, equals, value = option.partition('=')
     if not equals or not re.fullmatch(r'[^\s.=]+(\.[^\s.=]+)*', key.strip()):
-        raise ConfigError(f'{SOURCE} {option}: an option is written key=value, such as model.neck.out_channels=96')
+        raise ConfigError(f'{SOURCE} {option[:200]}: an option is written key=value, such as '
+                          'model.neck.out_channels=96')
     return key.strip(), value.strip()
 
 
@@ -65,13 +76,14 @@ def parse_value(text: str, key: str, origins: Origins, meter: Meter) -> Any:
         node = ast.parse(text, mode='eval').body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
         if structured and text.startswith(('[', '(', '{', 'dict(')):
-            raise ConfigError(f'{SOURCE} {key}={text}: this is no Python value: {getattr(e, "msg", e)}') from None
+            raise ConfigError(f'{SOURCE} {key}={text[:200]}: this is no Python value: {getattr(e, "msg", e)}') from None
         return [parse_value(t.strip(), key, origins, meter) for t in text.split(',')] if ',' in text else text
     if structured or isinstance(node, (ast.Constant, ast.UnaryOp)):
         evaluator = Evaluator(f'{SOURCE} {key}', meter, origins)
         evaluator.scopes = [_BareWords()]
         return evaluate(evaluator, node)
     if isinstance(node, ast.Tuple):
+        meter.charge(len(node.elts) * (1 + len(text) // 64))    # Python goes through the whole text for each segment
         return [parse_value(ast.get_source_segment(text, item) or '', key, origins, meter) for item in node.elts]
     return text
 
@@ -90,6 +102,10 @@ def _set(cfg: ConfigDict, key: str, value: Any, origins: Origins) -> None:
     """`cfg.a.b.c = value`; a dict is merged with the dict that is there."""
     at: Any = cfg
     parts = key.split('.')
+    if parts[0] == BASE:
+        raise Refusal(f'{BASE} was followed when the file was read; it cannot be changed any more')
+    if len(parts) > MAX_DEPTH:
+        raise Refusal(f'this key has {len(parts)} parts; dicts and lists may be nested {MAX_DEPTH} deep')
     for i, part in enumerate(parts):
         path = '.'.join(parts[:i]) or 'the config'
         if not isinstance(at, (list, ConfigDict)):

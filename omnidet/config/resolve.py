@@ -15,6 +15,8 @@ from omnidet.errors import ConfigError
 ZOO = Path(__file__).resolve().parent.parent / 'configs'
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 SCOPES = ('mmdet', 'omnidet')
+NAMES_2X = Path(__file__).with_name('names_2x.txt')
+"""What configs of MMDetection's 2.x zoo are called in the 3.x zoo, one in each line; `docs/upgrades.py` writes it."""
 
 
 def find_config(name: str | Path, named_in: Path | None = None) -> Path:
@@ -68,10 +70,11 @@ def find_in_zoo(name: str, beside: Path | None = None) -> Path:
     Raises:
         ConfigError: none fits, or several do.
     """
-    wanted = _key(re.sub(r'^(\.{0,2}/)*(configs/)?', '', name.replace('\\', '/')))
+    wanted = key(re.sub(r'^(\.{0,2}/)*(configs/)?', '', name.replace('\\', '/')))
     zoo = _zoo()
-    if wanted in zoo:
-        return zoo[wanted]
+    for known in (wanted, _names_2x().get(wanted)):
+        if known in zoo:
+            return zoo[known]
     fitting = {k: p for k, p in zoo.items() if wanted and _fits(k, wanted) and '_base_/' not in k}
     # `rtmdet_x` is rtmdet_x with its batch (_8xb32) or schedule (_1x, _20e, _90k), not a beginning of rtmdet_x_p6
     whole = {k: p for k, p in fitting.items() if re.match(r'_\d+(xb?\d+|[xke])', k[k.index(wanted) + len(wanted):])}
@@ -88,6 +91,17 @@ def find_in_zoo(name: str, beside: Path | None = None) -> Path:
 def zoo_names() -> list[str]:
     """The names of all configs of our zoo, parts that are only inherited from left out."""
     return sorted(_name(p) for k, p in _zoo().items() if '_base_' not in k)
+
+
+def check_suffix(path: Path) -> Path:
+    """`path`, if it has the extension of a config.
+
+    Raises:
+        ConfigError: it has another.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f'{path}: a config is a file with one of the extensions {", ".join(SUFFIXES)}')
+    return path
 
 
 def is_file(path: Path) -> bool:
@@ -108,14 +122,20 @@ def is_folder(path: Path) -> bool:
 
 @lru_cache
 def _zoo() -> dict[str, Path]:
-    return {_key(_name(p)): p for p in sorted(ZOO.rglob('*')) if p.suffix in SUFFIXES}
+    return {key(_name(p)): p for p in sorted(ZOO.rglob('*')) if p.suffix in SUFFIXES}
+
+
+@lru_cache
+def _names_2x() -> dict[str, str]:
+    lines = NAMES_2X.read_text(encoding='utf-8').splitlines()
+    return {key(old): key(new) for old, new in map(str.split, lines)}
 
 
 def _name(path: Path) -> str:
     return path.relative_to(ZOO).with_suffix('').as_posix()
 
 
-def _key(name: str) -> str:
+def key(name: str) -> str:
     """What the spellings of a zoo name have in common: 2.x and module names have `_` for `-`, `mstrain` for `ms`."""
     for suffix in SUFFIXES:
         name = name.removesuffix(suffix)

@@ -21,6 +21,17 @@ def test_spellings_of_a_zoo_name_mean_one_file(name, tmp_path, monkeypatch):
     assert find_config(name) == ZOO / f'{TINY}.py'
 
 
+@pytest.mark.parametrize('old, new', [
+    ('faster_rcnn/faster_rcnn_r50_fpn_1x_coco', 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco'),
+    ('detr/detr_r50_8x2_150e_coco.py', 'detr/detr_r50_8xb2-150e_coco'),
+    ('dcn/faster_rcnn_r50_fpn_dconv_c3-c5_1x_coco', 'dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco'),
+    ('mmdet::solov2/solov2_r50_fpn_3x_coco.py', 'solov2/solov2_r50_fpn_ms-3x_coco'),
+    ('../faster_rcnn/faster_rcnn_r50_fpn_fp16_1x_coco.py', 'faster_rcnn/faster-rcnn_r50_fpn_amp-1x_coco'),
+])
+def test_names_of_the_2x_zoo_are_known(old, new):
+    assert find_config(old) == ZOO / f'{new}.py'
+
+
 def test_a_models_whole_name_is_no_beginning_of_a_longer_one():
     assert find_config('rtmdet/rtmdet_x').stem == 'rtmdet_x_8xb32-300e_coco'
     assert find_config('rtmdet/rtmdet_x_p6').stem == 'rtmdet_x_p6_4xb8-300e_coco'
