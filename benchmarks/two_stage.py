@@ -10,54 +10,28 @@ else the machine does falls on both; a ratio is the median over the pairs. Then 
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torchvision
+from side_by_side import Timer, arguments, batch_of, compare, objects, report, training_step
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))    # works without an installation too
-
-import omnidet  # noqa: E402
-from omnidet.checkpoints.torchvision_detection import convert_torchvision_detection  # noqa: E402
-from omnidet.engine.allocator import keep_freed_memory  # noqa: E402
-from omnidet.files import written_whole  # noqa: E402
-from omnidet.inference.fuse import fuse_conv_bn  # noqa: E402
-from omnidet.structures import ImageMeta, Targets  # noqa: E402
+import omnidet
+from omnidet.checkpoints.torchvision_detection import convert_torchvision_detection
+from omnidet.inference.fuse import fuse_conv_bn
+from omnidet.structures import ImageMeta
 
 CONFIG = 'torchvision/faster-rcnn_r50_fpn_coco'
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-STAGES = ('preprocessing', 'backbone', 'FPN', 'RPN head', 'proposals', 'RoIAlign', 'box head', 'detections')
-clock = time.perf_counter
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--threads', type=int, default=2, help="torch's threads")
-    parser.add_argument('--pairs', type=int, default=5, help='how often each side is measured, after a warm-up')
-    parser.add_argument('--size', type=int, nargs=2, default=(800, 1216), help='height and width of the image')
-    parser.add_argument('--only', choices=('predict', 'train'), help='one half of the comparison')
-    parser.add_argument('--out', type=Path, help='write the figures to this json too')
-    parser.add_argument('--cpu-time', action='store_true',
-                        help='count CPU seconds: what a busy machine can measure too; set OMP_WAIT_POLICY=PASSIVE')
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    if args.cpu_time:
-        global clock
-        clock = time.process_time
-    keep_freed_memory()    # as `train` does; both sides gain from it
+    args = arguments(__doc__, (800, 1216))
     torch.manual_seed(0)
     image = torch.rand(3, *args.size)
     theirs = their_model(args.size)
@@ -67,12 +41,7 @@ def main() -> None:
         rows.append(compare('prediction', *predictions(ours, theirs, image), args.pairs))
     if args.only != 'predict':
         rows.append(compare('training step', *training_steps(ours, theirs, image), args.pairs))
-    print(f'{args.threads} threads, torch {torch.__version__}, torchvision {torchvision.__version__}, '
-          f'{args.size[0]} x {args.size[1]} px, {"CPU" if args.cpu_time else "wall"} time\n')
-    print(to_markdown(rows))
-    if args.out:
-        with written_whole(args.out) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + '\n')
+    report(args, rows, 'Faster R-CNN R50-FPN, fp32, one image', 'torchvision', torchvision.__version__)
 
 
 def their_model(size: tuple[int, int]) -> FasterRCNN:
@@ -125,13 +94,7 @@ def predictions(ours: Any, theirs: Any, image: Tensor) -> tuple[Callable[[], Any
     theirs.eval()
     size = (image.shape[1], image.shape[2])
     meta = ImageMeta(size, size)
-    mine = Timer({'backbone': model.backbone, 'FPN': model.neck, 'RPN head': model.rpn_head,
-                  'RoIAlign': model.roi_head.bbox_roi_extractor, 'box head': model.roi_head.bbox_head},
-                 {'proposals': (model.rpn_head, 'propose'), 'detections': (model.roi_head, 'predict')})
-    their_head = theirs.roi_heads
-    others = Timer({'preprocessing': theirs.transform, 'backbone': theirs.backbone.body, 'FPN': theirs.backbone.fpn,
-                    'RPN head': theirs.rpn.head, 'proposals': theirs.rpn, 'RoIAlign': their_head.box_roi_pool,
-                    'box head': (their_head.box_head, their_head.box_predictor), 'detections': their_head})
+    mine, others = timers(model, theirs)
 
     @torch.no_grad()
     def predict() -> Any:
@@ -149,100 +112,37 @@ def predictions(ours: Any, theirs: Any, image: Tensor) -> tuple[Callable[[], Any
     return predict, their_predict, mine, others
 
 
-def training_steps(ours: Any, theirs: Any, image: Tensor) -> tuple[Callable[[], Any], Callable[[], Any], None, None]:
+def training_steps(ours: Any, theirs: Any, image: Tensor) -> tuple[Callable[[], Any], Callable[[], Any], Timer, Timer]:
     """Loss, backward pass and an optimiser step of both."""
     size = (image.shape[1], image.shape[2])
-    corner = torch.rand(8, 2) * torch.tensor([size[1] / 2, size[0] / 2])
-    boxes = torch.cat([corner, corner + 16 + torch.rand(8, 2) * min(size) / 3], 1)
-    labels = torch.arange(8)
-    targets = Targets.collate([dict(boxes=boxes, labels=labels)], size)
-    their_targets = [dict(boxes=boxes, labels=labels + 1)]
+    item = objects(size)
+    targets, their_targets = batch_of(item, size), [{**item, 'labels': item['labels'] + 1}]
     x = normalised(image)
-    ours.train()
-    theirs.train()
+    mine, others = timers(ours.train(), theirs.train())
 
-    def step_of(model: nn.Module, losses: Callable[[], Mapping[str, Tensor]]) -> Callable[[], None]:
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-6, momentum=0.9)
+    def losses() -> Tensor:
+        return torch.stack([v for k, v in ours.loss(x, targets).items() if 'loss' in k]).sum()
 
-        def step() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack([v for k, v in losses().items() if 'loss' in k]).sum().backward()
-            optimizer.step()
-        return step
+    def their_losses() -> Tensor:
+        return torch.stack(list(theirs([image], their_targets).values())).sum()
 
-    return (step_of(ours, lambda: ours.loss(x, targets)), step_of(theirs, lambda: theirs([image], their_targets)),
-            None, None)
+    def sgd(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
+
+    return training_step(ours, losses, mine, sgd), training_step(theirs, their_losses, others, sgd), mine, others
 
 
-class Timer:
-    """Seconds of a model's stages; a stage that runs inside another is taken off it.
-
-    Args:
-        modules: the module, or modules, of each stage.
-        methods: the object and the name of the method of a stage that is none; it is replaced on the object.
-    """
-
-    def __init__(self, modules: Mapping[str, Any], methods: Mapping[str, tuple[Any, str]] | None = None) -> None:
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-        self._open: list[tuple[str, float]] = []
-        for name, found in modules.items():
-            for module in found if isinstance(found, tuple) else (found,):
-                module.register_forward_pre_hook(lambda *_, name=name: self._begin(name))
-                module.register_forward_hook(lambda *_: self._end())
-        for name, (owner, attribute) in (methods or {}).items():
-            setattr(owner, attribute, self._timed(name, getattr(owner, attribute)))
-
-    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self(name):
-                return function(*args, **kwargs)
-        return timed
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        self._begin(name)
-        yield
-        self._end()
-
-    def _begin(self, name: str) -> None:
-        self._open.append((name, clock()))
-
-    def _end(self) -> None:
-        name, start = self._open.pop()
-        passed = clock() - start
-        self.seconds[name] += passed
-        if self._open:
-            self.seconds[self._open[-1][0]] -= passed
-
-
-def compare(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], mine: Timer | None, others: Timer | None,
-            pairs: int) -> dict[str, Any]:
-    """Median seconds of both, the median of the pairs' ratios, and the mean seconds of the stages."""
-    seconds = []
-    for i in range(pairs + 1):
-        if i == 1:
-            for timer in (mine, others):
-                if timer is not None:
-                    timer.seconds = dict.fromkeys(STAGES, 0.0)
-        start = clock()
-        ours()
-        half = clock()
-        theirs()
-        if i:
-            seconds.append((half - start, clock() - half))
-    return dict(name=name, ours=statistics.median(o for o, _ in seconds),
-                theirs=statistics.median(t for _, t in seconds), ratio=statistics.median(o / t for o, t in seconds),
-                stages={} if mine is None or others is None else
-                {k: (mine.seconds[k] / pairs, others.seconds[k] / pairs) for k in STAGES})
-
-
-def to_markdown(rows: list[dict[str, Any]]) -> str:
-    lines = ['| Faster R-CNN R50-FPN, fp32, one image | OmniDet, ms | torchvision, ms | ratio |', '|---|---|---|---|']
-    for row in rows:
-        pairs = [(row['name'], row['ours'], row['theirs'], row['ratio'])]
-        pairs += [(f'- {stage}', a, b, a / b if b else 0) for stage, (a, b) in row['stages'].items()]
-        lines += [f'| {name} | {1000 * a:.0f} | {1000 * b:.0f} | {ratio:.2f} |' for name, a, b, ratio in pairs]
-    return '\n'.join(lines)
+def timers(ours: Any, theirs: Any) -> tuple[Timer, Timer]:
+    """A training's 'proposals' and 'detections' hold the losses of their stage too."""
+    rpn, roi, their_roi = ours.rpn_head, ours.roi_head, theirs.roi_heads
+    mine = Timer({'backbone': ours.backbone, 'FPN': ours.neck, 'RPN head': rpn, 'RoIAlign': roi.bbox_roi_extractor,
+                  'box head': roi.bbox_head},
+                 {'proposals': (rpn, 'loss_and_propose' if ours.training else 'propose'),
+                  'detections': (roi, 'loss' if ours.training else 'predict')})
+    others = Timer({'preprocessing': theirs.transform, 'backbone': theirs.backbone.body, 'FPN': theirs.backbone.fpn,
+                    'RPN head': theirs.rpn.head, 'proposals': theirs.rpn, 'RoIAlign': their_roi.box_roi_pool,
+                    'box head': (their_roi.box_head, their_roi.box_predictor), 'detections': their_roi})
+    return mine, others
 
 
 if __name__ == '__main__':

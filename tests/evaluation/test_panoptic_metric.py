@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from panoptic_loops import PERTURBATIONS, Truth, as_result, means, quality
 
 from omnidet.errors import ConfigError, DatasetError
 from omnidet.evaluation import CocoPanopticMetric
@@ -40,6 +41,18 @@ def measure(path, predictions, **options):
     for n, pred in enumerate(predictions):
         metric.update([result(pred)], [meta(n, pred)])
     return metric.compute(), metric
+
+
+def truth(ids, segments):
+    label_of = {7: CAT, 3: DOG, 200: SKY}
+    return Truth(ids, [(i, label_of[c], bool(crowd)) for i, c, crowd in segments])
+
+
+def agree(figures, pairs):
+    table = quality(pairs, NOTHING)
+    for suffix, classes in (('', (CAT, DOG, SKY)), ('_th', (CAT, DOG)), ('_st', (SKY,))):
+        got = [figures[f'coco_panoptic/{k}{suffix}'] for k in ('PQ', 'SQ', 'RQ')]
+        assert got == pytest.approx(means(table, classes) if set(classes) & set(table) else [0, 0, 0])
 
 
 def result(pred):
@@ -92,35 +105,6 @@ def test_pixels_of_no_segment_and_crowds_of_the_class_are_not_held_against_a_seg
     assert figures['coco_panoptic/PQ'] == pytest.approx(100 / 1.5)
 
 
-def by_loops(pairs):
-    """The published definition, segment by segment; pairs of (ids, segments, prediction)."""
-    table = {k: [0.0, 0, 0, 0] for k in (CAT, DOG, SKY)}
-    label_of = {7: CAT, 3: DOG, 200: SKY}
-    for ids, segments, pred in pairs:
-        found_truth, found_pred = set(), set()
-        known = {i for i, _, _ in segments}
-        void = ~np.isin(ids, list(known))
-        values = [v for v in np.unique(pred).tolist() if v % 1000 < 3]
-        for i, c, crowd in segments:
-            for v in values:
-                both = ((ids == i) & (pred == v)).sum()
-                union = ((ids == i) | ((pred == v) & ~void)).sum()
-                if not crowd and label_of[c] == v % 1000 and both / union > 0.5:
-                    found_truth.add(i)
-                    found_pred.add(v)
-                    table[v % 1000][0] += both / union
-                    table[v % 1000][1] += 1
-        for i, c, crowd in segments:
-            table[label_of[c]][3] += not crowd and i not in found_truth
-        for v in values:
-            crowds = np.isin(ids, [i for i, c, crowd in segments if crowd and label_of[c] == v % 1000])
-            excused = ((pred == v) & (void | crowds)).sum() > 0.5 * (pred == v).sum()
-            table[v % 1000][2] += v not in found_pred and not excused
-    rows = [(iou / (tp + .5 * fp + .5 * fn), iou / max(tp, 1), tp / (tp + .5 * fp + .5 * fn))
-            for iou, tp, fp, fn in table.values() if tp + fp + fn]
-    return 100 * np.mean(rows, axis=0)
-
-
 @pytest.mark.parametrize('seed', range(6))
 def test_perturbed_truth_is_measured_as_loops_over_segments_do(tmp_path, seed):
     r = np.random.default_rng(seed)
@@ -137,7 +121,57 @@ def test_perturbed_truth_is_measured_as_loops_over_segments_do(tmp_path, seed):
         pairs.append((ids, segments, pred))
     path = write(tmp_path, [p[:2] for p in pairs])
     figures, _ = measure(path, [p[2] for p in pairs])
-    assert [figures[f'coco_panoptic/{k}'] for k in ('PQ', 'SQ', 'RQ')] == pytest.approx(by_loops(pairs).tolist())
+    agree(figures, [(truth(*p[:2]), p[2]) for p in pairs])
+
+
+@pytest.mark.parametrize('perturb', PERTURBATIONS)
+def test_each_way_to_spoil_the_truth_is_measured_as_loops_over_segments_do(tmp_path, perturb):
+    """Blobs of two classes of things, with a crowd, before stuff with a hole."""
+    luck = np.random.default_rng(0)
+    y, x = np.mgrid[:48, :64]
+    pairs, maps = [], []
+    for _ in range(3):
+        ids = np.where(y < 6, 0, 1)
+        segments = [(1, 200, 0)]
+        for n in range(2, 8):
+            cy, cx, ry, rx = luck.uniform((8, 8, 4, 4), (40, 56, 12, 12))
+            ids[((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1] = n
+            segments.append((n, 7 if n % 2 else 3, int(n == 6)))
+        segments = [s for s in segments if (ids == s[0]).any()]
+        maps.append((ids, segments))
+        whole = as_result(truth(ids, segments), (CAT, DOG), NOTHING)
+        pairs.append((truth(ids, segments), perturb(whole, luck, (CAT, DOG), NOTHING)))
+        assert (pairs[-1][1] != whole).any()
+    figures, _ = measure(write(tmp_path, maps), [pred for _, pred in pairs])
+    assert 0 < figures['coco_panoptic/PQ'] < 95
+    agree(figures, pairs)
+
+
+@pytest.mark.parametrize(('pred', 'expected'), [
+    ([1] * 6 + [2] * 4, 60 / 1.5),    # split at six tenths: one found with IoU 0.6, one wrong
+    ([1] * 5 + [2] * 5, 0),    # split in halves: an IoU of 0.5 finds nothing
+    ([0] * 3 + [1] * 7, 70),    # cut short
+    ([0] * 10, 0)])    # dropped
+def test_one_thing_found_in_parts_worked_by_hand(tmp_path, pred, expected):
+    path = write(tmp_path, [(np.full((1, 10), 5), [(5, 7, 0)])])
+    pred = np.array([pred])
+    figures, _ = measure(path, [np.where(pred == 0, NOTHING, CAT + 1000 * pred)])
+    assert figures['coco_panoptic/PQ'] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(('ids', 'expected'), [
+    ([1] * 6 + [2] * 4, 60 / 1.5),    # the larger is found with IoU 0.6, the smaller is missed
+    ([1] * 5 + [2] * 5, 0)])    # neither is found, and what was found is wrong
+def test_two_things_found_as_one_worked_by_hand(tmp_path, ids, expected):
+    path = write(tmp_path, [(np.array([ids]), [(1, 7, 0), (2, 7, 0)])])
+    figures, _ = measure(path, [np.full((1, 10), CAT + 1000)])
+    assert figures['coco_panoptic/PQ'] == pytest.approx(expected)
+
+
+def test_a_thing_of_the_wrong_class_costs_both_classes_worked_by_hand(tmp_path):
+    path = write(tmp_path, [(np.array([[1] * 4 + [2] * 4 + [3] * 2]), [(1, 7, 0), (2, 7, 0), (3, 3, 0)])])
+    figures, _ = measure(path, [np.array([[CAT + 1000] * 4 + [DOG + 1000] * 4 + [DOG + 2000] * 2])])
+    assert figures['coco_panoptic/PQ'] == pytest.approx(100 / 1.5)    # one found, and one missed or wrong
 
 
 def test_records_of_two_processes_count_each_image_once(tmp_path):

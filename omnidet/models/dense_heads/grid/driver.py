@@ -45,8 +45,8 @@ class DenseHead(nn.Module):
     A subclass owns the layers and says three things: `forward(feats)` gives (B, N, ...) tensors of all levels, with the
     class logits as `cls`, what becomes boxes as `reg`, and as `quality` (B, N, 1), where there is one, the logit that
     candidates are ranked by beside their score; `losses(...)` gives the losses of assigned priors; `num_classes` is K.
-    Where a score is more than the sigmoid of its logit it overrides `scores`, where a box is more than the coder's
-    `decode`, and `predictions` where its assigner wants to see more than logits and boxes.
+    Where a score is more than the sigmoid of its logit it overrides `scores` and perhaps `quality`, where a box is more
+    than the coder's `decode`, and `predictions` where its assigner wants to see more than logits and boxes.
 
     Args:
         anchor_generator: the priors.
@@ -79,6 +79,10 @@ class DenseHead(nn.Module):
     def scores(self, out: Outputs) -> Tensor:
         """(B, N, K) in 0..1."""
         return out['cls'].sigmoid() if self.use_sigmoid_cls else out['cls'].softmax(-1)[..., :-1]
+
+    def quality(self, out: Outputs) -> Tensor | None:
+        """(B, N) in 0..1, a factor of the candidates' scores once they are chosen; None where there is none."""
+        return out['quality'][..., 0].sigmoid() if 'quality' in out else None
 
     def decode(self, priors: Priors, reg: Tensor, max_shape: Tensor | None = None) -> Tensor:
         """(..., N, R) of `forward`'s `reg` -> (..., N, 4) boxes in pixels, clipped to `max_shape` (..., 2), (h, w)."""
@@ -147,8 +151,8 @@ class DenseHead(nn.Module):
         def decode(index: Tensor, deltas: Tensor, shape: Tensor) -> Tensor:
             chosen = Priors(priors.boxes[index], priors.strides[index], ())
             return self.decode(chosen, deltas, shape)
-        quality = out['quality'][..., 0].sigmoid() if 'quality' in out else None
-        return options.with_priors(self.scores(out), out['reg'], priors.level_sizes, decode, metas, rescale, quality)
+        return options.with_priors(self.scores(out), out['reg'], priors.level_sizes, decode, metas, rescale,
+                                   self.quality(out))
 
     def propose(self, feats: Sequence[Tensor], metas: Sequence[ImageMeta],
                 proposal_cfg: Cfg | None = None) -> Proposals:

@@ -16,7 +16,7 @@ from omnidet.nn import Scale
 from omnidet.nn.initialize import initialize
 from omnidet.ops.boxes import box_center
 from omnidet.ops.distributed import reduce_mean
-from omnidet.registry import DENSE_HEADS, LOSSES
+from omnidet.registry import DENSE_HEADS, LOSSES, PRIORS
 from omnidet.structures import Assignment, Priors
 
 Cfg = Mapping[str, Any]
@@ -26,6 +26,7 @@ RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, INF))
 DISTANCES: Cfg = {'type': 'DistancePointBBoxCoder'}
 FOCAL: Cfg = {'type': 'FocalLoss', 'use_sigmoid': True, 'gamma': 2.0, 'alpha': 0.25, 'loss_weight': 1.0}
 IOU: Cfg = {'type': 'IoULoss', 'loss_weight': 1.0}
+GIOU: Cfg = {'type': 'GIoULoss', 'loss_weight': 1.0}
 CROSS_ENTROPY: Cfg = {'type': 'CrossEntropyLoss', 'use_sigmoid': True, 'loss_weight': 1.0}
 GROUP_NORM: Cfg = {'type': 'GN', 'num_groups': 32, 'requires_grad': True}
 NORMAL: Cfg = {'type': 'Normal', 'layer': 'Conv2d', 'std': 0.01,
@@ -151,3 +152,48 @@ class CondInstBboxHead(FCOSHead):
         towers = self.towers(feats)
         kernel = flatten_levels([self.controller(r) for _, r in towers], self.controller.out_channels)
         return {**self.outputs(towers), 'kernel': kernel}
+
+
+@DENSE_HEADS.register
+class TorchvisionFCOSHead(FCOSHead):
+    """FCOS's head as torchvision has it, for weights that were trained with it.
+
+    Points lie at the corners of cells; a candidate's score is the root of class probability times centerness, and it is
+    chosen by that; the box loss is not weighted by the centerness.
+
+    Args: see `FCOSHead`.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, regress_ranges: Sequence[tuple[float, float]] = RANGES,
+                 center_sampling: bool = True, center_sample_radius: float = 1.5, norm_on_bbox: bool = True,
+                 centerness_on_reg: bool = True, loss_cls: Cfg = FOCAL, loss_bbox: Cfg = GIOU,
+                 loss_centerness: Cfg = CROSS_ENTROPY, norm_cfg: Cfg | None = GROUP_NORM,
+                 init_cfg: Cfg | Sequence[Cfg] | None = None, feat_channels: int = 256, stacked_convs: int = 4,
+                 strides: Sequence[int] = (8, 16, 32, 64, 128), dcn_on_last_conv: bool = False,
+                 conv_bias: bool | str = True, bbox_coder: Cfg = DISTANCES, conv_cfg: Cfg | None = None,
+                 train_cfg: Cfg | None = None, test_cfg: Cfg | None = None) -> None:
+        super().__init__(num_classes, in_channels, regress_ranges, center_sampling, center_sample_radius, norm_on_bbox,
+                         centerness_on_reg, loss_cls, loss_bbox, loss_centerness, norm_cfg, init_cfg, feat_channels,
+                         stacked_convs, strides, dcn_on_last_conv, conv_bias, bbox_coder, conv_cfg, train_cfg, test_cfg)
+        self.prior_generator = PRIORS.build({'type': 'TorchvisionAnchorGenerator', 'strides': strides,
+                                             'sizes': strides, 'ratios': [1.0]})
+
+    def scores(self, out: Outputs) -> Tensor:
+        """(B, N, K) in 0..1."""
+        return (out['cls'].sigmoid() * out['quality'].sigmoid()).sqrt()
+
+    def quality(self, out: Outputs) -> None:
+        """None: it is part of the scores."""
+
+    def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
+               gt_labels: Tensor) -> dict[str, Tensor]:
+        """Class, box and centerness loss over the positives."""
+        positive = assignment.positive
+        count = reduce_mean(positive.sum().float()).clamp(min=1)
+        quality = centerness(box_center(priors.boxes), gt_boxes, positive)    # (B, N)
+        pred, target = matched_boxes(self.decode(priors, out['reg']), gt_boxes, positive)
+        return {'loss_cls': self.loss_cls(out['cls'], torch.where(positive, gt_labels, self.num_classes),
+                                          avg_factor=count),
+                'loss_bbox': self.loss_bbox(pred, target, positive.float(), avg_factor=count),
+                'loss_centerness': self.loss_centerness(out['quality'][..., 0], quality, positive.float(),
+                                                        avg_factor=count)}

@@ -111,10 +111,16 @@ class _FocalSum(torch.autograd.Function):
 
 
 def _focal_term(x: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """p^gamma log(1 + e^x) with p = sigmoid(x), and its derivative p^gamma (gamma (1 - p) log(1 + e^x) + p)."""
-    entropy, p = F.softplus(x), x.sigmoid()
+    """p^gamma log(1 + e^x) with p = sigmoid(x), and its derivative p^gamma (gamma (1 - p) log(1 + e^x) + p).
+
+    log(1 + e^x) is -log(1 - p), and x where 1 - p vanishes: a processor may take ten times longer for log1p than for
+    log.
+    """
+    p, rest = x.sigmoid(), x.neg().sigmoid_()
+    entropy = rest.clamp(min=torch.finfo(x.dtype).tiny).log_().neg_()
+    entropy = torch.maximum(entropy, x, out=entropy)
     power = p.square() if gamma == 2 else p.pow(gamma)
-    slope = (1 - p).mul_(entropy).mul_(gamma).add_(p).mul_(power)
+    slope = rest.mul_(entropy).mul_(gamma).add_(p).mul_(power)
     return entropy.mul_(power), slope
 
 

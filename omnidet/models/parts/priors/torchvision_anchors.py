@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from omnidet.models.parts.priors.anchors import per_level, place
+from omnidet.models.parts.priors.anchors import boxes_around, per_level, place
+from omnidet.models.parts.priors.ssd import level_shapes
 from omnidet.registry import PRIORS
 from omnidet.structures import Priors
 
@@ -45,3 +46,31 @@ class TorchvisionAnchorGenerator:
         (h, w), (x, y) = shapes[0], self.strides[0]
         strides = [(w * x // cells[1], h * y // cells[0]) for cells in shapes]
         return place(self.base_anchors, strides, shapes, device)
+
+
+@PRIORS.register
+class TorchvisionSSDAnchorGenerator:
+    """SSD's default boxes with sides cut to the image's.
+
+    Args:
+        strides: pixels between neighbouring cells of each level, finest first.
+        ratios: for each level the ratios beside 1.
+        sizes: for each level the side of its smaller square in pixels, and the side of a level that would follow.
+        input_size: side of the images in pixels.
+    """
+
+    def __init__(self, strides: Sequence[int], ratios: Sequence[Sequence[float]], sizes: Sequence[int],
+                 input_size: int = 300) -> None:
+        self.strides = [(s, s) for s in strides]
+        levels = level_shapes(len(strides), ratios, sizes[:-1], sizes[1:], (0.0, 1.0), input_size)
+        self.base_anchors = [boxes_around((s / 2, s / 2), sides.clamp(max=input_size))
+                             for s, sides in zip(strides, levels, strict=True)]
+
+    @property
+    def num_base_priors(self) -> list[int]:
+        """How many anchors a cell of each level has."""
+        return [len(b) for b in self.base_anchors]
+
+    def __call__(self, shapes: Sequence[tuple[int, int]], device: torch.device | str = 'cpu') -> Priors:
+        """The anchors of a batch; see `AnchorGenerator`."""
+        return place(self.base_anchors, self.strides, shapes, device)
