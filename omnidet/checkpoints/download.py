@@ -41,6 +41,10 @@ class UnreachableError(CheckpointError):
     """The host cannot be reached from here: no network, no such host, or nobody listens."""
 
 
+class AbsentError(CheckpointError):
+    """The server answers, but does not have the file."""
+
+
 class _AgainError(Exception):
     """This attempt failed; another may not."""
 
@@ -60,22 +64,24 @@ def mirrors() -> list[str]:
     return [m.strip() for m in os.environ.get('OMNIDET_MIRROR', '').split(';') if m.strip()]
 
 
-def fetch(url: str) -> Path:
+def fetch(url: str, patience: int = ATTEMPTS) -> Path:
     """The file behind `url`, from this machine if it is here, or else downloaded.
 
     Looked for in this order: the folders of `$OMNIDET_MIRROR` (by the file's name, or under the path that it has on
     its server), the cache, torch hub's folder; then the servers of `$OMNIDET_MIRROR` are asked for the same path, and
-    at last the address itself.
+    at last the address itself. Where the name carries the beginning of a SHA-256, the file is held against it, wherever
+    it is from.
 
     Args:
         url: an https or http address.
+        patience: how often the address itself is asked while nobody answers.
 
     Returns:
         The path of a whole file.
 
     Raises:
         UnreachableError: no server can be reached.
-        CheckpointError: a server does not have the file, or it is not the one that its name says.
+        CheckpointError: a server does not have the file (`AbsentError`), or it is not the one that its name says.
     """
     parts = urllib.parse.urlsplit(url)
     steps = [s for s in parts.path.split('/') if s not in ('', '.', '..')]
@@ -86,16 +92,18 @@ def fetch(url: str) -> Path:
     for path in [*(f.joinpath(p) for f in folders for p in (steps[-1], '/'.join(steps))), target,
                  Path(torch.hub.get_dir(), 'checkpoints', steps[-1])]:
         if path.is_file():
+            if path != target:    # what was downloaded was verified then
+                _verify(str(path), path, path.name)
             return path
     for server in (m for m in mirrors() if '://' in m):
         try:
             return download(f'{server.rstrip("/")}/{"/".join(steps)}', target)
         except CheckpointError as e:
             log.warning('%s; going on without this mirror', e)
-    return download(url, target)
+    return download(url, target, patience)
 
 
-def download(url: str, target: Path) -> Path:
+def download(url: str, target: Path, patience: int = ATTEMPTS) -> Path:
     """Bring the file behind `url` to `target`, which comes into being whole or not at all.
 
     A broken transfer goes on where it ended (HTTP Range), in this run or a later one, from a file that ends in
@@ -112,8 +120,12 @@ def download(url: str, target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_name(f'{target.name}.lock')):
             if not target.is_file():    # another process may have brought it
-                _persist(url, part)
-                _verify(url, part, target.name)
+                _persist(url, part, patience)
+                try:
+                    _verify(url, part, target.name)
+                except CheckpointError:
+                    part.unlink()
+                    raise
                 part.replace(target)
                 _tag(part).unlink(missing_ok=True)
     except OSError as e:
@@ -131,10 +143,12 @@ def expected_hash(name: str) -> str:
     return found[1]
 
 
-def _persist(url: str, part: Path) -> None:
+def _persist(url: str, part: Path, patience: int) -> None:
     """Try until the whole file is in `part`."""
     failure, away = _AgainError(''), True
     for attempt in range(ATTEMPTS):
+        if away and attempt >= patience:
+            break
         if attempt:
             time.sleep(PAUSE * 2 ** (attempt - 1))
         try:
@@ -158,7 +172,7 @@ def _transfer(url: str, part: Path) -> None:
         if answer.status != 206 or not answer.headers.get('Content-Range', '').startswith(f'bytes {start}-'):
             start = 0
         if answer.headers.get_content_type() == 'text/html':
-            raise CheckpointError(f'{url}: the server sends a web page, not a file of weights')
+            raise AbsentError(f'{url}: the server sends a web page, not a file of weights')
         version = answer.headers.get('ETag') or answer.headers.get('Last-Modified') or ''
         length = answer.headers.get('Content-Length')
         total = start + int(length) if length else None
@@ -193,8 +207,8 @@ def _opened(url: str, headers: dict[str, str], part: Path) -> Iterator[Any]:
             part.unlink(missing_ok=True)
         if e.code == 416 or e.code in _AGAIN:
             raise _AgainError(f'the server answers {e.code} {e.reason}') from e
-        raise CheckpointError(f'{url}: the server answers {e.code} {e.reason}; name another address or a file on this '
-                              'machine') from e
+        raise AbsentError(f'{url}: the server answers {e.code} {e.reason}; name another address or a file on this '
+                          'machine') from e
     except (OSError, http.client.HTTPException) as e:
         reason = e.reason if isinstance(e, urllib.error.URLError) else e
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -232,17 +246,17 @@ def _progress_of(url: str, part: Path) -> tuple[int, str]:
     return (part.stat().st_size, version) if of == url and version else (0, '')
 
 
-def _verify(url: str, part: Path, name: str) -> None:
+def _verify(source: str, path: Path, name: str) -> None:
+    """Hold a file against the SHA-256 that its name promises."""
     wanted = expected_hash(name)
     if not wanted:
         return
     digest = hashlib.sha256()
-    with part.open('rb') as f:
+    with path.open('rb') as f:
         while chunk := f.read(CHUNK):
             digest.update(chunk)
     if not digest.hexdigest().startswith(wanted):
-        part.unlink()
-        raise CheckpointError(f'{url}: the file is damaged or another one: its name promises a SHA-256 that begins '
+        raise CheckpointError(f'{source}: the file is damaged or another one: its name promises a SHA-256 that begins '
                               f'with {wanted}, it has {digest.hexdigest()[:len(wanted)]}. If it is right, save it '
                               'under another name and name that file')
 

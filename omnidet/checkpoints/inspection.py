@@ -14,6 +14,7 @@ from torch import Tensor
 from omnidet.checkpoints.checkpoint import survey_checkpoint
 from omnidet.checkpoints.peers import recognise
 from omnidet.checkpoints.sources import locate
+from omnidet.config.meter import MAX_BYTES
 
 BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked')
 """Ends of names of tensors that are counted, not learned."""
@@ -82,14 +83,14 @@ def inspect_checkpoint(path: str | Path) -> Inspection:
     counted = [v for k, v in state.items() if k.endswith(BUFFERS)]
     numbers = sum(v.numel() for v in state.values())
     buffers = sum(v.numel() for v in counted)
-    classes = meta['dataset_meta'].get('classes') or ()
+    classes = meta['dataset_meta'].get('classes')
     return Inspection(
         path, path.stat().st_size / 1e6, _container(path), _kind(content, refused), peer.config if peer else '',
         describe_model(str(meta.get('cfg') or meta.get('config') or '')),
-        (classes,) if isinstance(classes, str) else tuple(map(str, classes)),
+        _classes(classes),
         {k.removesuffix('_version'): str(v) for k, v in meta.items() if k.endswith('_version')},
         {k: v for k in ('epoch', 'iter', 'seed', 'time', 'exp_name', 'experiment_name', 'best')
-         if (v := meta.get(k, content.get(k))) is not None and not isinstance(v, (dict, list, Tensor))},
+         if isinstance(v := meta.get(k, content.get(k)), (str, int, float))},
         numbers - buffers, buffers, sum(v.numel() * v.element_size() for v in state.values()) / 1e6,
         _count(str(v.dtype).removeprefix('torch.') for v in state.values()), _average(content), _optimizer(content),
         _prefixes(state), refused)
@@ -101,7 +102,7 @@ def describe_model(text: str) -> str:
     The text is parsed, not run.
     """
     try:
-        tree = ast.parse(text)
+        tree = ast.parse(text if len(text) <= MAX_BYTES else '')
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ''
     for node in tree.body:
@@ -110,6 +111,12 @@ def describe_model(text: str) -> str:
                                           if k.endswith(('backbone', 'neck', 'head')))]
             return ' + '.join(p for p in parts if p)
     return ''
+
+
+def _classes(found: Any) -> tuple[str, ...]:
+    if isinstance(found, str):
+        return (found,)
+    return tuple(map(str, found)) if isinstance(found, (list, tuple)) else ()
 
 
 def _items(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
@@ -178,8 +185,9 @@ def _optimizer(content: Mapping[str, Any]) -> str:
     optimizer, meta = content.get('optimizer'), content['meta']
     if not isinstance(optimizer, dict):
         return 'no'
-    groups = optimizer.get('param_groups')
-    count = f'{len(optimizer.get("state") or ())} tensors' + (f' in {len(groups)} groups' if groups else '')
+    groups, state = optimizer.get('param_groups'), optimizer.get('state')
+    count = f'{len(state) if isinstance(state, dict) else 0} tensors'
+    count += f' in {len(groups)} groups' if groups and isinstance(groups, (list, tuple)) else ''
     return f'yes, of {count}' + ('' if 'iter' in meta else '; but no iteration to resume from')
 
 

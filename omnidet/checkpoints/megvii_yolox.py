@@ -5,17 +5,16 @@ The configs `yolox/yolox_*` describe the models that the published ones (since v
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from omnidet.checkpoints.renaming import Table, keep_rows, rename
+from omnidet.checkpoints.renaming import Table, inverted, keep_rows, new_name, rename
 from omnidet.errors import CheckpointError
 
 YOLOX: Table = (
     (r'backbone\.backbone\.stem\.', 'backbone.stem.'),
-    (r'backbone\.backbone\.dark(\d)\.', lambda m: f'backbone.stage{int(m[1]) - 1}.'),
+    *((rf'backbone\.backbone\.dark{i + 1}\.', f'backbone.stage{i}.') for i in range(1, 5)),
     (r'backbone\.lateral_conv0\.', 'neck.reduce_layers.0.'),
     (r'backbone\.reduce_conv1\.', 'neck.reduce_layers.1.'),
     (r'backbone\.C3_p4\.', 'neck.top_down_blocks.0.'),
@@ -29,8 +28,14 @@ YOLOX: Table = (
     (r'head\.(cls|reg|obj)_preds\.', r'bbox_head.multi_level_conv_\1.'),
 )
 
-_CSP = re.compile(r'^(backbone\.stage(?:[123]\.1|4\.2)|neck\.(?:top_down|bottom_up)_blocks\.\d)\.(conv[123]|m)\.')
-_CSP_PARTS = {'conv1': 'main_conv', 'conv2': 'short_conv', 'conv3': 'final_conv', 'm': 'blocks'}
+_CSP = r'(backbone\.stage[123]\.1|backbone\.stage4\.2|neck\.top_down_blocks\.\d|neck\.bottom_up_blocks\.\d)'
+
+WITHIN: tuple[Table, ...] = (
+    ((_CSP + r'\.conv1\.', r'\1.main_conv.'), (_CSP + r'\.conv2\.', r'\1.short_conv.'),
+     (_CSP + r'\.conv3\.', r'\1.final_conv.'), (_CSP + r'\.m\.', r'\1.blocks.')),
+    ((r'(.+)\.dconv\.', r'\1.depthwise_conv.'), (r'(.+)\.pconv\.', r'\1.pointwise_conv.')),
+)
+"""The names within CSP layers and depthwise convolutions, one table after the other, for those that have them."""
 
 
 def convert_megvii_yolox(state: Mapping[str, Tensor], classes: Sequence[int] | None = None
@@ -48,7 +53,7 @@ def convert_megvii_yolox(state: Mapping[str, Tensor], classes: Sequence[int] | N
         CheckpointError: a weight is missing, or a class that is asked for.
     """
     renamed, unused = rename(state, YOLOX)
-    out = {_within_parts(name): value for name, value in renamed.items()}
+    out = {_within(name, WITHIN): value for name, value in renamed.items()}
     if 'bbox_head.multi_level_conv_cls.0.weight' not in out:
         raise CheckpointError('the weights lack head.cls_preds.0.weight; they are no whole detector')
     if classes is not None:
@@ -57,7 +62,13 @@ def convert_megvii_yolox(state: Mapping[str, Tensor], classes: Sequence[int] | N
     return out, unused
 
 
-def _within_parts(name: str) -> str:
-    """The names within CSP layers and depthwise convolutions."""
-    name = _CSP.sub(lambda m: f'{m[1]}.{_CSP_PARTS[m[2]]}.', name)
-    return name.replace('.dconv.', '.depthwise_conv.').replace('.pconv.', '.pointwise_conv.')
+def to_megvii_yolox(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights of our `YOLOX` as Megvii names them, and the names that have no place there."""
+    tables = [inverted(table) for table in reversed(WITHIN)]
+    return rename({_within(name, tables): value for name, value in state.items()}, inverted(YOLOX))
+
+
+def _within(name: str, tables: Sequence[Table]) -> str:
+    for table in tables:
+        name = new_name(name, table) or name
+    return name

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from omnidet.checkpoints import (
     megvii_yolox,
+    timm_backbones,
     torchvision_detection,
+    torchvision_fcos,
     torchvision_retinanet,
+    torchvision_ssd,
     transformers_detr,
     transformers_mask2former,
 )
@@ -63,6 +66,10 @@ PEERS = (
          _torchvision_rcnn, 'torchvision/faster-rcnn_r50_fpn_coco'),
     Peer('torchvision', 'RetinaNet', _TORCHVISION_RETINA, ('head.regression_head.bbox_ctrness.weight',),
          torchvision_retinanet.convert_torchvision_retinanet, 'torchvision/retinanet_r50_fpn_coco'),
+    Peer('torchvision', 'FCOS', (_TORCHVISION_RETINA[0], 'head.regression_head.bbox_ctrness.weight'), (),
+         torchvision_fcos.convert_torchvision_fcos, 'torchvision/fcos_r50_fpn_coco'),
+    Peer('torchvision', 'SSD300', ('backbone.scale_weight', 'head.classification_head.module_list.0.weight'), (),
+         torchvision_ssd.convert_torchvision_ssd, 'torchvision/ssd300_vgg16_coco'),
     Peer('transformers', 'DETR', ('class_labels_classifier.weight', 'model.input_projection.weight'), (),
          transformers_detr.convert_detr, 'detr/detr_r50_8xb2-150e_coco'),
     Peer('transformers', 'Deformable DETR in two stages', ('model.level_embed', 'model.enc_output.weight'), (),
@@ -107,12 +114,16 @@ def convert_checkpoint(state: State, project: str = 'auto', classes: Sequence[in
 
     Args:
         state: that project's state dict.
-        project: one of `PROJECTS`, or 'auto' to see by the names.
+        project: one of `PROJECTS`, or 'auto' to see by the names; 'timm' for a backbone of timm's, whose names may be
+            those of other projects too.
         classes: the classes to keep, as that project numbers them, in the order that they should have; all if None.
 
     Raises:
         CheckpointError: the weights are of no known model, or not of that project.
     """
+    if project == 'timm':
+        kind, out, unused = timm_backbones.from_timm(state)
+        return Conversion(out, Peer('timm', kind.model, (kind.theirs,), (), lambda s, c: (dict(s), []), ''), unused)
     peer = recognise(state)
     if peer is None or project not in ('auto', peer.project):
         models = ', '.join(f'{p.model} of {p.project}' for p in PEERS if project in ('auto', p.project))

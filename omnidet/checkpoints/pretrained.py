@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from omnidet.checkpoints.checkpoint import LoadReport, load_checkpoint, load_weights
 from omnidet.checkpoints.download import UnreachableError
-from omnidet.checkpoints.sources import locate, scheme_of
+from omnidet.checkpoints.sources import GoneError, locate, scheme_of
 from omnidet.errors import CheckpointError
 
 log = logging.getLogger('omnidet')
@@ -56,7 +56,7 @@ def _parts(where: str, part: Any, cfg: Any) -> Iterator[tuple[str, nn.Module, Ma
 
 
 def _load_own(part: nn.Module, cfg: Mapping[str, Any], where: str) -> list[LoadReport]:
-    init = cfg.get('init_cfg')
+    init = cfg.get('init_cfg', getattr(part, 'init_cfg', None))    # a user's part keeps what its class has by default
     entries: Sequence[Any] = init if isinstance(init, (list, tuple)) else [init]
     found = [_load(part, str(one['checkpoint']), one.get('prefix') or '', f'{where}.init_cfg.checkpoint')
              for one in entries if _is_pretrained(one)]
@@ -80,9 +80,10 @@ def _load(part: nn.Module, source: str, prefix: str, where: str) -> LoadReport |
     try:
         state = _read(part, source, where)
     except UnreachableError as e:
-        log.warning('%s: %s. This part begins with random weights! To begin with the pretrained ones, download the '
-                    'file elsewhere and set OMNIDET_MIRROR to its folder, or name a file (--cfg-options %s=FILE). '
-                    'None in its place says that random weights are meant.', where, e, where)
+        way = '' if isinstance(e, GoneError) else ('To begin with the pretrained ones, download the file elsewhere and '
+                                                   'set OMNIDET_MIRROR to its folder. ')
+        log.warning('%s: %s. This part begins with random weights! %s--cfg-options %s=FILE names a file; None in its '
+                    'place says that random weights are meant.', where, e, way, where)
         return None
     if prefix:
         prefix = prefix.rstrip('.') + '.'

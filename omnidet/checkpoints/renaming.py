@@ -23,7 +23,7 @@ def rename(state: Mapping[str, Tensor], table: Table) -> tuple[dict[str, Tensor]
     out: dict[str, Tensor] = {}
     unused = []
     for name, value in state.items():
-        new = _renamed(name, table)
+        new = new_name(name, table)
         if new is None:
             unused.append(name)
         elif new in out and not torch.equal(out[new], value):
@@ -33,12 +33,40 @@ def rename(state: Mapping[str, Tensor], table: Table) -> tuple[dict[str, Tensor]
     return out, unused
 
 
-def _renamed(name: str, table: Table) -> str | None:
+def new_name(name: str, table: Table) -> str | None:
+    """What the first row that fits makes of a name; None where none does."""
     for pattern, replacement in table:
         new, count = re.subn(f'^(?:{pattern})', replacement, name)
         if count:
             return new
     return None
+
+
+def inverted(table: Table) -> list[tuple[str, str]]:
+    """The table that turns our names back into another project's.
+
+    A row is turned around where its pattern is text with groups that are not nested, each used in the replacement; a
+    group that is optional is written out. Rows with functions are left out: the tables that are inverted have them for
+    older files alone.
+    """
+    out = []
+    for pattern, new in table:
+        if not isinstance(new, str):
+            continue
+        end = '$' if pattern.endswith('$') else ''
+        parts = re.split(r'(\([^()]*\)\??)', pattern.removesuffix('$'))    # text, group, text, ...
+        used = re.findall(r'\\(\d)', new)
+        theirs = ''.join(_text(part) if i % 2 == 0 else f'\\{used.index(n) + 1}' if (n := str(i // 2 + 1)) in used
+                         else _text(part.rstrip('?')[1:-1]) for i, part in enumerate(parts))
+        ours = ''.join(re.escape(part) if i % 2 == 0 else parts[2 * int(part) - 1]
+                       for i, part in enumerate(re.split(r'\\(\d)', new)))
+        out.append((ours + end, theirs))
+    return out
+
+
+def _text(pattern: str) -> str:
+    """What a pattern without groups says."""
+    return re.sub(r'\\(.)', r'\1', pattern)
 
 
 def join_attention(state: dict[str, Tensor]) -> None:

@@ -26,6 +26,7 @@ DTYPES = {'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF1
           'U32': torch.uint32, 'U16': torch.uint16, 'U8': torch.uint8, 'BOOL': torch.bool}
 """The format's names of the types."""
 
+MOST_DIMENSIONS = 64    # torch's own bound
 LONGEST_HEADER = 100_000_000
 """Bytes: the format's own bound."""
 
@@ -47,14 +48,18 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
             header = json.loads(f.read(length))
             metadata = {str(k): str(v) for k, v in (header.pop('__metadata__', None) or {}).items()}
             entries = {str(name): _Entry(**entry) for name, entry in header.items()}
+            _check_apart(entries)
         except (ValueError, TypeError, AttributeError, RecursionError) as e:
             raise CheckpointError(f'{path}: its header is damaged ({e}); download or copy it again') from e
-        data = bytearray(available - length)
+        try:
+            data = bytearray(available - length)
+        except MemoryError:
+            raise CheckpointError(f'{path}: there is no memory for its {available - length} bytes') from None
         if f.readinto(data) != len(data):
             raise CheckpointError(f'{path}: it is not complete; download or copy it again')
     try:
         return {name: entry.tensor(data) for name, entry in entries.items()}, metadata
-    except ValueError as e:
+    except (ValueError, RuntimeError, OverflowError) as e:    # torch has bounds of its own
         raise CheckpointError(f'{path}: {e}; it is damaged, download or copy it again') from e
 
 
@@ -81,6 +86,19 @@ def write_safetensors(path: str | Path, state: Mapping[str, Tensor], metadata: M
             f.write(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
+def _check_apart(entries: Mapping[str, _Entry]) -> None:
+    """Refuse tensors that lie on one another: a small file would be many large ones.
+
+    Raises:
+        ValueError: two do.
+    """
+    end, before = 0, ''
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin < end:
+            raise ValueError(f'{name!r} begins at byte {entry.begin}, within {before!r}')
+        end, before = entry.end, name
+
+
 class _Entry:
     """A tensor's description in the header.
 
@@ -91,9 +109,9 @@ class _Entry:
     def __init__(self, dtype: str, shape: list[int], data_offsets: list[int]) -> None:
         if dtype not in DTYPES:
             raise ValueError(f'a tensor has the type {dtype!r}')
-        whole = [n for n in (*shape, *data_offsets) if type(n) is int and n >= 0]
-        if len(whole) != len(shape) + 2:
-            raise ValueError(f'a tensor has the shape {shape} at {data_offsets}')
+        whole = [n for n in (*shape, *data_offsets) if type(n) is int and 0 <= n < 2 ** 63]
+        if len(whole) != len(shape) + 2 or len(shape) > MOST_DIMENSIONS:
+            raise ValueError(f'a tensor has the shape {str(shape)[:60]} at {str(data_offsets)[:60]}')
         self.dtype, self.shape = DTYPES[dtype], shape
         self.begin, self.end = data_offsets
         if math.prod(shape) * self.dtype.itemsize != self.end - self.begin:

@@ -6,10 +6,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from omnidet.checkpoints.download import fetch
+from omnidet.checkpoints.download import AbsentError, UnreachableError, expected_hash, fetch
 from omnidet.errors import CheckpointError, did_you_mean
 
 OPENMMLAB_HOST = 'https://download.openmmlab.com/'
+OLD_HOSTS = ('download.openmmlab.com/', 's3.ap-northeast-2.amazonaws.com/open-mmlab/',
+             'open-mmlab.s3.ap-northeast-2.amazonaws.com/', 'open-mmlab.oss-cn-beijing.aliyuncs.com/')
+"""Where OpenMMLab's files were, the last one first; none of these serves them any more."""
 
 OPENMMLAB: dict[str, str] = {name: f'pretrain/third_party/{file}.pth' for name, file in {
     'vgg16_caffe': 'vgg16_caffe-292e1171',
@@ -68,9 +71,27 @@ OPENMMLAB |= {old: OPENMMLAB[new] for old, new in {    # as configs of the 1.x s
 }.items()}
 """`open-mmlab://NAME` -> the file's path on OpenMMLab's server."""
 
-SCHEMES = ('https', 'http', 'file', 'torchvision', 'open-mmlab', 'timm')
-ALIASES = {'modelzoo': 'torchvision', 'openmmlab': 'open-mmlab'}
-"""Older spellings of a scheme."""
+MMCLS: dict[str, str] = {name: f'mmclassification/v0/{file}.pth' for name, file in {
+    'vgg16': 'vgg/vgg16_batch256_imagenet_20210208-db26f1a5',
+    'resnet18': 'resnet/resnet18_8xb32_in1k_20210831-fbbb1da6',
+    'resnet34': 'resnet/resnet34_8xb32_in1k_20210831-f257d4e6',
+    'resnet50': 'resnet/resnet50_8xb32_in1k_20210831-ea4938fc',
+    'resnet101': 'resnet/resnet101_8xb32_in1k_20210831-539c63f8',
+    'resnet152': 'resnet/resnet152_8xb32_in1k_20210901-4d7582fa',
+    'resnet50_v1d': 'resnet/resnetv1d50_b32x8_imagenet_20210531-db14775a',
+    'resnext50_32x4d': 'resnext/resnext50_32x4d_b32x8_imagenet_20210429-56066e27',
+    'mobilenet_v2': 'mobilenet_v2/mobilenet_v2_batch256_imagenet_20200708-3b2dc3af',
+}.items()}
+"""`mmcls://NAME` -> the same, of the backbones that are here."""
+
+TABLES = {'open-mmlab': OPENMMLAB, 'mmcls': MMCLS}
+SCHEMES = ('https', 'http', 'file', 'torchvision', *TABLES, 'timm')
+ALIASES = {'modelzoo': 'torchvision', 'openmmlab': 'open-mmlab', 'mmpretrain': 'mmcls'}
+"""Other spellings of a scheme."""
+
+
+class GoneError(UnreachableError):
+    """The file was on a host that is gone; the message says how to supply it."""
 
 
 def scheme_of(source: str) -> str:
@@ -93,7 +114,7 @@ def locate(source: str | Path) -> Path:
     """The file that `source` names, downloaded where it is not on this machine.
 
     Args:
-        source: a path, an address (https, http, file), `torchvision://NAME` or `open-mmlab://NAME`.
+        source: a path, an address (https, http, file), `torchvision://NAME`, `open-mmlab://NAME` or `mmcls://NAME`.
 
     Returns:
         A path; of a path, the same, whether there is a file or not.
@@ -109,22 +130,44 @@ def locate(source: str | Path) -> Path:
     if scheme == 'timm':
         raise CheckpointError(f'{source}: timm keeps weights for its own models only; they are read where a part of a '
                               'model names them (init_cfg)')
-    return fetch(address_of(str(source)))
+    address = address_of(str(source))
+    if not address.startswith(OPENMMLAB_HOST):
+        return fetch(address)
+    try:
+        return fetch(address, patience=1)
+    except (UnreachableError, AbsentError) as e:
+        raise GoneError(f'{source}: {_how_to_supply(address)}') from e
+
+
+def _how_to_supply(address: str) -> str:
+    below = address.removeprefix(OPENMMLAB_HOST)
+    name = below.rpartition('/')[2]
+    digits = expected_hash(name)
+    check = f' (its SHA-256 begins with {digits})' if digits else ''
+    return (f"OpenMMLab's server is gone, and there is no copy here. Bring {name}{check} from elsewhere, and supply it "
+            'in one of three ways: put it into a folder and set OMNIDET_MIRROR=FOLDER; set '
+            f'OMNIDET_MIRROR=https://SERVER to a server that has {below}; or name the file itself, not its address')
 
 
 def address_of(source: str) -> str:
     """The address (https, http) of `torchvision://NAME`, `open-mmlab://NAME`, or of an address itself.
 
+    OpenMMLab's files are given the address that they had last.
+
     Raises:
         CheckpointError: an unknown name.
     """
     scheme, name = scheme_of(source), source.partition('://')[2]
-    if scheme == 'open-mmlab':
-        if name not in OPENMMLAB:
+    if scheme in TABLES:
+        table = TABLES[scheme]
+        if name not in table:
             raise CheckpointError(f'{source}: OpenMMLab published no weights {name!r}'
-                                  f'{did_you_mean(name, OPENMMLAB) or "; name a file instead"}')
-        return OPENMMLAB_HOST + OPENMMLAB[name]
-    return _torchvision(source, name) if scheme == 'torchvision' else source
+                                  f'{did_you_mean(name, table) or "; name a file instead"}')
+        return OPENMMLAB_HOST + table[name]
+    if scheme == 'torchvision':
+        return _torchvision(source, name)
+    host = next((h for h in OLD_HOSTS if name.lower().startswith(h)), None)
+    return source if host is None else OPENMMLAB_HOST + name[len(host):]
 
 
 def _torchvision(source: str, name: str) -> str:

@@ -69,6 +69,26 @@ def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
+def to_timm_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our Swin's weights with timm's names, which has the merging of patches at the beginning of a stage."""
+    out = {}
+    for name, value in state.items():
+        if '.downsample.' in name:
+            value = neighbour_order(value)
+            name = re.sub(r'^stages\.(\d+)', lambda m: f'stages.{int(m[1]) + 1}', name)
+        name = re.sub(r'^norm\d\.', 'norm.', name)
+        for pattern, ours in NAMES:
+            theirs = pattern.removeprefix('^').replace('\\', '')
+            name = re.sub(('^' if pattern.startswith('^') else '') + re.escape(ours), theirs, name)
+        out[name] = value
+    return out
+
+
+def neighbour_order(value: Tensor) -> Tensor:
+    """The reverse of `merging_order`."""
+    return value.unflatten(-1, (-1, 4)).transpose(-1, -2)[..., [0, 2, 1, 3], :].flatten(-2)
+
+
 def merging_order(value: Tensor) -> Tensor:
     """(..., 4C) from neighbour by neighbour, column by column, to channel by channel, neighbours row by row."""
     parts = value.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
-from omnidet.checkpoints.renaming import Table, keep_rows, rename
-from omnidet.checkpoints.torchvision_detection import NAMES
+from omnidet.checkpoints.renaming import Table, inverted, keep_rows, rename
+from omnidet.checkpoints.torchvision_detection import NAMES, kept_classes
 from omnidet.errors import CheckpointError
 
 
@@ -22,12 +23,16 @@ def _head(theirs: str, tower: str, last: str, ours: str) -> Table:
 
 
 RETINANET: Table = (
-    *(row for row in NAMES if row[0].startswith('backbone')),
     (r'backbone\.fpn\.extra_blocks\.p6\.', 'neck.fpn_convs.3.conv.'),
     (r'backbone\.fpn\.extra_blocks\.p7\.', 'neck.fpn_convs.4.conv.'),
+    *(row for row in NAMES if row[0].startswith('backbone')),
     *_head('classification', 'cls_convs', 'cls_logits', 'retina_cls'),
     *_head('regression', 'reg_convs', 'bbox_reg', 'retina_reg'),
 )
+
+
+NEVER = -20.0
+"""A logit whose sigmoid is nothing."""
 
 
 def convert_torchvision_retinanet(state: Mapping[str, Tensor], classes: Sequence[int] | None = None
@@ -51,8 +56,20 @@ def convert_torchvision_retinanet(state: Mapping[str, Tensor], classes: Sequence
                               'head.regression_head.bbox_reg.bias; they are no whole detector')
     anchors = len(out['bbox_head.retina_reg.bias']) // 4
     total = len(out['bbox_head.retina_cls.bias']) // anchors
-    kept = range(1, total) if classes is None else classes
-    if outside := sorted({c for c in kept if not 0 < c < total}):
-        raise CheckpointError(f'the weights have no classes {outside}, but 1 to {total - 1}')
+    kept = kept_classes(total, classes)
     keep_rows(out, 'bbox_head.retina_cls', [a * total + c for a in range(anchors) for c in kept])
     return out, unused
+
+
+def to_torchvision_retinanet(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights of our RetinaNet as torchvision names them, and the names that have no place there.
+
+    torchvision's class 0, which it does not use, is never predicted.
+    """
+    out = dict(state)
+    anchors = len(out['bbox_head.retina_reg.bias']) // 4
+    for suffix, unused in (('weight', 0.0), ('bias', NEVER)):
+        rows = out[f'bbox_head.retina_cls.{suffix}'].unflatten(0, (anchors, -1))
+        first = torch.full_like(rows[:, :1], unused)
+        out[f'bbox_head.retina_cls.{suffix}'] = torch.cat([first, rows], 1).flatten(0, 1)
+    return rename(out, inverted(RETINANET))

@@ -1,7 +1,8 @@
-"""Look into a file of weights, turn other projects' weights into ours, and make files to hand on.
+"""Look into a file of weights, turn other projects' weights into ours and back, and make files to hand on.
 
   omnidet checkpoint inspect epoch_12.pth                                  what it is, and whether it is harmless
   omnidet checkpoint convert detr-resnet-50/model.safetensors detr.pth     names and classes as our models have them
+  omnidet checkpoint convert epoch_12.pth theirs.pth --to-project torchvision    and the other way
   omnidet checkpoint publish epoch_12.pth my_detector.pth                  without optimizer; my_detector-1a2b3c4d.pth
 """
 
@@ -11,14 +12,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnidet.errors import CheckpointError
+from omnidet.errors import CheckpointError, printable
 
 if TYPE_CHECKING:
     from omnidet.checkpoints.inspection import Inspection
     from omnidet.checkpoints.peers import Conversion
 
 HELP = 'inspect, convert or publish a file of weights'
-PROJECTS = ('auto', 'torchvision', 'transformers', 'megvii-yolox')
+PROJECTS = ('auto', 'torchvision', 'transformers', 'megvii-yolox', 'timm')
+TO_PROJECTS = ('torchvision', 'megvii-yolox', 'timm')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                         allow_abbrev=False)
     inspect_parser.add_argument('file', metavar='FILE', help='a checkpoint, an address of one, or torchvision://NAME')
 
-    convert_parser = actions.add_parser('convert', help="write another project's weights under our names",
+    convert_parser = actions.add_parser('convert', help="write another project's weights under our names, or ours "
+                                        'under its names',
                                         allow_abbrev=False)
     convert_parser.add_argument('source', metavar='SRC', help='the weights: .pth, .bin or .safetensors')
     convert_parser.add_argument('out', metavar='OUT', type=Path, help='the file to write')
     convert_parser.add_argument('--from', dest='project', choices=PROJECTS, default='auto',
-                                help='whose weights they are (default: seen by their names)')
+                                help='whose weights they are (default: seen by their names; a backbone of timm is to '
+                                     'be named)')
+    convert_parser.add_argument('--to-project', choices=TO_PROJECTS,
+                                help='SRC has our names: write it as this project has them (timm: the backbone)')
     convert_parser.add_argument('--config', metavar='NAME',
                                 help='a config, or a name of the zoo: hold the result against its model')
     convert_parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
@@ -84,11 +90,12 @@ def to_table(found: Inspection) -> Any:
                   title_justify='left')
     for name, text in rows.items():
         if text or name in ('model', 'classes'):
-            table.add_row(name, Text(text or 'not known'))
+            table.add_row(name, Text(printable(text) or 'not known'))
     if found.refused:
         names = '\n'.join(found.refused[:12]) + (f'\nand {len(found.refused) - 12} more' if len(found.refused) > 12
                                                  else '')
-        table.add_row('safe', Text(f'no: without --trust it is refused, since it may run code by\n{names}', 'bold red'))
+        table.add_row('safe', Text('no: without --trust it is refused, since it may run code by\n' + printable(names),
+                                   'bold red'))
     else:
         table.add_row('safe', Text('yes: tensors and plain data', 'green'))
     return table
@@ -107,7 +114,7 @@ def _largest(found: Inspection) -> list[tuple[str, tuple[int, int]]]:
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Write another project's weights under our names, and say what has no place there.
+    """Write another project's weights under our names, or ours under its names, and say what has no place there.
 
     Raises:
         CheckpointError: the weights are of no known model, or do not fit the config.
@@ -122,6 +129,8 @@ def convert(args: argparse.Namespace) -> None:
     if args.to and out.suffix != f'.{args.to}':
         raise CheckpointError(f'{out}: its suffix and --to {args.to} say different things')
     check_suffix(out)
+    if args.to_project:
+        return convert_out(args, out)
     coco = args.classes == 'coco'
     state = load_checkpoint(args.source, args.trust)['state_dict']
     peer = recognise(state)
@@ -133,11 +142,37 @@ def convert(args: argparse.Namespace) -> None:
         hold_against(conversion, args.config, args.cfg_options)
     write_weights(out, conversion.state, meta)
     print(f'{out}: {len(conversion.state)} tensors, {conversion.peer.model} of {conversion.peer.project}')
-    if conversion.unused:
-        print(f'{len(conversion.unused)} names of the file have no place in our model and are left out:')
-        print('\n'.join(f'  {name}' for name in conversion.unused))
-    if args.config is None:
+    _list_unused(conversion.unused, 'our model')
+    if args.config is None and conversion.peer.config:
         print(f'its published weights fit the config {conversion.peer.config}; --config CONFIG checks that')
+
+
+def convert_out(args: argparse.Namespace, out: Path) -> None:
+    """Write our weights as another project has them: a plain state dict, which its `load_state_dict` takes.
+
+    Raises:
+        CheckpointError: that project has no such model.
+    """
+    from omnidet.checkpoints import load_checkpoint, save_checkpoint
+    from omnidet.checkpoints.outward import convert_outward
+    from omnidet.checkpoints.safetensors import write_safetensors
+    given = {'--from': args.project != 'auto', '--classes': args.classes != 'all', '--config': bool(args.config)}
+    if any(given.values()):
+        raise CheckpointError(f'--to-project writes our weights out; {", ".join(k for k, v in given.items() if v)} '
+                              'belongs to reading others')
+    model, state, unused = convert_outward(load_checkpoint(args.source, args.trust)['state_dict'], args.to_project)
+    if out.suffix == '.safetensors':
+        write_safetensors(out, state)
+    else:
+        save_checkpoint(out, state)
+    print(f'{out}: {len(state)} tensors, {model} of {args.to_project}')
+    _list_unused(unused, f'{args.to_project}\'s model')
+
+
+def _list_unused(names: list[str], model: str) -> None:
+    if names:
+        print(f'{len(names)} names of the file have no place in {model} and are left out:')
+        print('\n'.join(f'  {name}' for name in names))
 
 
 def hold_against(conversion: Conversion, config: str, options: list[str]) -> None:

@@ -22,6 +22,7 @@ from omnidet.engine.hooks import Hook
 from omnidet.engine.logging import TrainingLog
 from omnidet.engine.loops import TrainLoop
 from omnidet.engine.optim import Updater
+from omnidet.engine.resume import as_ours, is_foreign
 from omnidet.engine.schedule import Schedule
 from omnidet.errors import CheckpointError
 from omnidet.structures import Batch
@@ -147,15 +148,18 @@ class Run:
             (path.parent / 'last_checkpoint').write_text(str(path.resolve()))
 
     def restore(self, checkpoint: Mapping[str, Any], source: str) -> None:
-        """Take up weights, optimizer and progress of a checkpoint that `save` or MMEngine wrote.
+        """Take up weights, optimizer and progress of a checkpoint that `save`, MMEngine or mmcv wrote.
 
         Raises:
             CheckpointError: it lacks what a training needs, or belongs to another model.
         """
         meta = checkpoint['meta']
-        if 'optimizer' not in checkpoint or 'iter' not in meta:
+        if 'optimizer' not in checkpoint or not isinstance(meta.get('iter'), int):
             raise CheckpointError(f'{source}: it has weights, but no state of a training; begin with its weights by '
                                   '--load-from')
+        if is_foreign(checkpoint):
+            checkpoint = as_ours(checkpoint, self.model, self.optimizer, source)
+            self.resumed = {**(self.resumed or {}), **checkpoint}
         raw = checkpoint['state_dict']
         if 'ema_state_dict' in checkpoint:    # then the trained weights lie there, and `state_dict` is their average
             raw = {k.removeprefix('module.'): v for k, v in checkpoint['ema_state_dict'].items() if k != 'steps'}
@@ -173,7 +177,8 @@ class Run:
         L = self.iterations_per_epoch
         self.iter = meta['iter']
         if meta.get('iterations_per_epoch', L) != L or ('iterations_per_epoch' not in meta and self.loop.by_epoch):
-            self.iter = meta['epoch'] * L    # epochs have another length now: go on at the beginning of one
+            # epochs have another length now: go on at the beginning of one
+            self.iter = meta.get('epoch', self.iter // L) * L
         self.epoch, self.batch_index = divmod(self.iter, L)
 
 

@@ -62,7 +62,7 @@ def train(cfg: Mapping[str, Any], work_dir: str | Path | None = None, resume: bo
     place = pick_device(device)
     backend = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('backend')
     with distributed.processes(place, backend):    # what the training holds must be gone when the processes part
-        return _train(cfg, _work_dir(cfg, work_dir), resume or cfg.get('resume', False),
+        return _train(cfg, _work_dir(cfg, work_dir), resume or _configured_resume(cfg, load_from),
                       load_from or cfg.get('load_from'), place, trust, seed, quiet)
 
 
@@ -328,6 +328,12 @@ def _work_dir(cfg: Mapping[str, Any], work_dir: str | Path | None) -> Path:
     return Path(work_dir or cfg.get('work_dir') or Path('work_dirs') / name)
 
 
+def _configured_resume(cfg: Mapping[str, Any], load_from: str | Path | None) -> bool | str | Path:
+    """What the config says about going on: with `resume=True`, from what `load_from` names, if anything."""
+    resume = cfg.get('resume', False)
+    return resume if resume is not True else load_from or cfg.get('load_from') or True
+
+
 def _resume_file(resume: bool | str | Path, folder: Path) -> Path | None:
     """The checkpoint to go on from."""
     if resume is False or resume is None:
@@ -336,7 +342,8 @@ def _resume_file(resume: bool | str | Path, folder: Path) -> Path | None:
         return Path(resume)
     pointer = folder / 'last_checkpoint'
     if not pointer.exists():
-        return None
+        latest = folder / 'latest.pth'    # as MMDetection 2.x calls it
+        return latest if latest.exists() else None
     path = Path(pointer.read_text().strip())
     for place in (path, folder / path.name):    # the folder may have been moved
         if place.exists():

@@ -101,6 +101,78 @@ def test_harmless_classes_of_old_files_become_data(tmp_path, foreign, options):
     assert type(buffer) is not HistoryBuffer and buffer._log_history.tolist() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize('options', [*FORMATS, {'pickle_protocol': 5}])
+def test_what_mmcv_and_mmengine_put_into_files_becomes_data(tmp_path, foreign, options):
+    """Classes whose pickles are like the real ones; addict's dicts give themselves as their state."""
+    class Dict(dict):
+        def __getstate__(self): return self
+        def __setstate__(self, state): self.update(state)
+
+    class ConfigDict(Dict): ...
+
+    class Config:
+        def __getstate__(self): return ({'model': ConfigDict(type='A')}, 'a.py', 'model = dict()')
+        def __setstate__(self, state): ...
+
+    class LazyConfigDict(dict):
+        def __reduce_ex__(self, protocol): return LazyConfigDict, (dict(self),), None, None, None
+
+    class LogBuffer:
+        def __init__(self): self.val_history = collections.OrderedDict(loss=[1.0])
+
+    foreign('addict.addict', Dict), foreign('mmcv.utils.config', ConfigDict), foreign('mmcv.utils.config', Config)
+    foreign('mmcv.runner.log_buffer', LogBuffer), foreign('mmengine.config.config', LazyConfigDict)
+    LazyConfigDict.__name__ = LazyConfigDict.__qualname__ = 'ConfigDict'
+    sys.modules['mmengine.config.config'].ConfigDict = LazyConfigDict
+    weight = nn.Parameter(torch.ones(2))
+    weight.note = 'an attribute of a parameter'
+    tensor = torch.ones(3)
+    tensor.note = 'an attribute of a tensor'
+    runtime = {'seed': np.int64(3), 'best_score': np.float32(0.5), 'flag': np.bool_(True), 'word': np.str_('x'),
+               'when': datetime.timedelta(hours=2), 'day': datetime.date(2022, 1, 2),
+               'utc': datetime.datetime(2022, 1, 2, tzinfo=datetime.timezone.utc), 'raw': b'', 'more': bytearray(b'ab'),
+               'size': torch.Size([2, 3]), 'dtype': torch.float16, 'device': torch.device('cpu'), 'slice': slice(1, 2),
+               'range': range(3), 'layout': torch.strided, 'counts': collections.Counter('aab'),
+               'history': np.arange(6.).reshape(2, 3).T, 'ordered': collections.OrderedDict(a=1)}
+    if 'generator' not in options and hasattr(torch.Generator, '__reduce__') and torch.__version__ >= '2.5':
+        runtime['generator_state'] = torch.Generator().get_state()
+    content = {'state_dict': collections.OrderedDict(w=weight, t=tensor), 'message_hub': {'runtime_info': runtime},
+               'meta': {'cfg': Config(), 'a': Dict(x=Dict(y=1)), 'b': ConfigDict(z=ConfigDict(q=(2,))),
+                        'c': LazyConfigDict(k=[LazyConfigDict(v=3)]), 'log': LogBuffer(),
+                        'names': types.SimpleNamespace(x=1), 'random': np.random.RandomState(0)}}
+    torch.save(content, tmp_path / 'a.pth', **options)
+    got = load_checkpoint(tmp_path / 'a.pth')
+    assert got['state_dict']['w'].tolist() == [1, 1] and isinstance(got['state_dict']['w'], nn.Parameter)
+    assert type(got['state_dict']['t']) is torch.Tensor and got['state_dict']['t'].tolist() == [1, 1, 1]
+    meta, seen = got['meta'], got['message_hub']['runtime_info']
+    assert meta['cfg'].model == {'type': 'A'} and meta['a'] == {'x': {'y': 1}} and meta['b'] == {'z': {'q': (2,)}}
+    assert meta['c'] == {'k': [{'v': 3}]} and meta['log'].val_history['loss'] == [1.0] and meta['names'].x == 1
+    foreigners = (Dict, ConfigDict, Config, LazyConfigDict, LogBuffer)
+    assert not any(isinstance(v, foreigners) for v in meta.values())
+    for key in runtime.keys() - {'range', 'history', 'more', 'generator_state'}:
+        assert seen[key] == runtime[key], key
+    assert bytes(seen['more']) == b'ab' and seen['range'].args[1] == 3
+    assert seen['history'].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+@pytest.mark.parametrize('core', ['numpy.core', 'numpy._core'])
+def test_arrays_of_numpy_1_and_2_are_read(core):
+    here = 'numpy._core' if hasattr(np, '_core') else 'numpy.core'
+    value = [np.arange(4, dtype='<f4').reshape(2, 2), np.float64(0.5), np.array(['ab']), np.array(3)]
+    got = unpickle.load(io.BytesIO(pickle.dumps(value, 2).replace(here.encode(), core.encode())))
+    assert got[0].tolist() == [[0, 1], [2, 3]] and got[1] == 0.5 and got[2].tolist() == ['ab'] and got[3].item() == 3
+
+
+@pytest.mark.parametrize('call', ['bytes', 'bytearray', 'range'])
+def test_no_memory_is_taken_for_a_number(call):
+    payload = b'\x80\x02c__builtin__\n' + call.encode() + b'\n\x8a\x06\x00\x00\x00\x00\x00\x40\x85R.'
+    try:
+        got = unpickle.load(io.BytesIO(payload))
+    except TypeError:
+        return
+    assert isinstance(got, unpickle.Inert)
+
+
 @pytest.mark.parametrize('options', FORMATS)
 def test_a_bomb_is_refused_by_name_and_does_not_go_off(tmp_path, options):
     mark = tmp_path / 'mark'

@@ -17,9 +17,9 @@ import torch
 import torchvision
 from torch import nn
 
-from omnidet.checkpoints import download, load_checkpoint, load_pretrained
+from omnidet.checkpoints import download, load_checkpoint, load_pretrained, sources
 from omnidet.checkpoints.download import UnreachableError, expected_hash, fetch
-from omnidet.checkpoints.sources import OPENMMLAB, address_of, scheme_of
+from omnidet.checkpoints.sources import OPENMMLAB, address_of, locate, scheme_of
 from omnidet.errors import CheckpointError
 from omnidet.models.backbones.mobilenet_v2 import MobileNetV2
 from omnidet.models.backbones.vgg import VGG
@@ -276,6 +276,99 @@ def test_a_file_on_this_machine_is_not_downloaded(tmp_path, monkeypatch, place):
     assert fetch(f'{NOBODY}/a/net.pth') == path
 
 
+@pytest.mark.parametrize('place', ['mirror', 'torch/hub/checkpoints'])
+def test_a_file_on_this_machine_is_held_against_its_name_too(tmp_path, monkeypatch, place):
+    monkeypatch.setenv('OMNIDET_MIRROR', str(tmp_path / 'mirror'))
+    right = named(b'right').rpartition('/')[2]
+    (tmp_path / place).mkdir(parents=True)
+    path = tmp_path / place / right
+    path.write_bytes(b'right')
+    assert fetch(f'{NOBODY}/a/{right}') == path
+    path.write_bytes(b'wrong')
+    with pytest.raises(CheckpointError, match=rf'{right}: the file is damaged or another one') as e:
+        fetch(f'{NOBODY}/a/{right}')
+    assert not isinstance(e.value, UnreachableError) and path.read_bytes() == b'wrong'
+
+
+# OpenMMLab's server, which is gone
+
+FASTER = 'faster_rcnn/faster_rcnn_r50_fpn_1x_coco/faster_rcnn_r50_fpn_1x_coco_20200130'
+
+
+@pytest.fixture
+def gone(monkeypatch, server):
+    """Their host as one that nobody answers at; it notes how often it was asked."""
+    asked: list[str] = []
+    original = download._transfer
+
+    def transfer(url: str, part: Path) -> None:
+        if url.startswith(sources.OPENMMLAB_HOST):
+            asked.append(url)
+            raise download._AgainError('timed out', away=True)
+        original(url, part)
+    monkeypatch.setattr(download, '_transfer', transfer)
+    return asked
+
+
+@pytest.mark.parametrize('host', ['https://download.openmmlab.com/', 'http://download.openmmlab.com/',
+                                  'HTTPS://Download.OpenMMLab.com/', 'https://s3.ap-northeast-2.amazonaws.com/open-mmlab/',
+                                  'https://open-mmlab.s3.ap-northeast-2.amazonaws.com/',
+                                  'https://open-mmlab.oss-cn-beijing.aliyuncs.com/'])
+def test_their_files_are_found_in_a_folder_by_name_and_on_a_mirror_by_path(tmp_path, monkeypatch, gone, server, host):
+    body = saved({'w': torch.ones(2)})
+    name = f'{FASTER}-{hashlib.sha256(body).hexdigest()[:8]}.pth'
+    (tmp_path / 'mine').mkdir()
+    path = tmp_path / 'mine' / name.rpartition('/')[2]
+    path.write_bytes(body)
+    monkeypatch.setenv('OMNIDET_MIRROR', str(tmp_path / 'mine'))
+    assert locate(f'{host}mmdetection/v2.0/{name}') == path
+    assert load_checkpoint(f'{host}mmdetection/v2.0/{name}')['state_dict']['w'].tolist() == [1, 1]
+    path.unlink()
+    server.files[f'/all/mmdetection/v2.0/{name}'] = body
+    monkeypatch.setenv('OMNIDET_MIRROR', f'{server.url}/all')
+    assert locate(f'{host}mmdetection/v2.0/{name}').read_bytes() == body
+    assert gone == []
+
+
+def test_a_file_of_theirs_that_is_nowhere_is_told_with_the_ways_to_supply_it(gone):
+    url = f'https://download.openmmlab.com/mmdetection/v2.0/{FASTER}-047c8118.pth'
+    with pytest.raises(UnreachableError) as e:
+        load_checkpoint(url)
+    name = f'{FASTER}-047c8118.pth'
+    for words in (url, f'{name.rpartition("/")[2]} (its SHA-256 begins with 047c8118)', 'OMNIDET_MIRROR=FOLDER',
+                  f'a server that has mmdetection/v2.0/{name}', 'the file itself'):
+        assert words in str(e.value)
+    assert gone == [url]    # asked once: waiting for a host that is gone helps nobody
+
+
+@pytest.mark.parametrize('answer', ['404', 'page'])
+def test_a_stranger_at_their_address_is_no_server_of_files(monkeypatch, server, answer):
+    """Someone may have taken the name: an answer without the file is as good as none."""
+    monkeypatch.setattr(sources, 'OPENMMLAB_HOST', f'{server.url}/')
+    monkeypatch.setitem(sources.OPENMMLAB, 'net', 'net.pth')
+    if answer == 'page':
+        server.files['/net.pth'], server.kind = b'<html>', 'text/html'
+    with pytest.raises(UnreachableError, match='three ways'):
+        locate('open-mmlab://net')
+
+
+def test_names_of_their_classifiers_lead_to_their_server(gone):
+    assert (address_of('mmcls://mobilenet_v2') == address_of('mmpretrain://mobilenet_v2') ==
+            f'{sources.OPENMMLAB_HOST}mmclassification/v0/mobilenet_v2/mobilenet_v2_batch256_imagenet_20200708-3b2dc3af.pth')
+    assert all(expected_hash(path) for path in sources.MMCLS.values())
+    with pytest.raises(CheckpointError, match="did you mean 'resnet50'"):
+        address_of('mmcls://resnet5')
+
+
+def test_a_part_whose_weights_are_gone_says_so_once(gone, caplog):
+    net = Part(inner=True)
+    before = net.backbone.stem.weight.clone()
+    assert load_pretrained(net, {'backbone': pretrained('open-mmlab://detectron2/resnet50_caffe')}) == []
+    assert torch.equal(net.backbone.stem.weight, before)
+    assert caplog.text.count('OMNIDET_MIRROR=FOLDER') == 1 and 'random weights!' in caplog.text
+    assert 'resnet50_msra-5891d200.pth' in caplog.text
+
+
 def test_mirrors_are_asked_before_the_address_itself(server, monkeypatch, caplog):
     server.files['/mirrored/a/net.pth'] = b'from the mirror'
     monkeypatch.setenv('OMNIDET_MIRROR', f'{NOBODY}; {server.url}/mirrored/')
@@ -421,6 +514,7 @@ def mirrored(tmp_path, monkeypatch, source: str, state: dict[str, torch.Tensor])
     """Put `state` where a mirror's folder has the file that `source` names."""
     torch.save(state, tmp_path / address_of(source).rpartition('/')[2])
     monkeypatch.setenv('OMNIDET_MIRROR', str(tmp_path))
+    monkeypatch.setattr(download, '_verify', lambda *args: None)    # random weights have another SHA-256
 
 
 def untrained(model: nn.Module) -> nn.Module:

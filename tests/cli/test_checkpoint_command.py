@@ -32,7 +32,7 @@ def _main(capsys, *argv):
 
 def test_projects_on_the_command_line_are_those_that_convert():
     from omnidet.checkpoints import peers
-    assert ('auto', *peers.PROJECTS) == PROJECTS
+    assert ('auto', *peers.PROJECTS, 'timm') == PROJECTS
 
 
 def test_inspect_prints_a_table(tmp_path, capsys):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnidet.checkpoints import load_checkpoint
 from omnidet.engine.hooks.base import Hook
+from omnidet.engine.resume import best_of, is_foreign
 from omnidet.errors import CheckpointError, ConfigError, did_you_mean
 from omnidet.registry import HOOKS
 
@@ -73,7 +74,8 @@ class CheckpointHook(Hook):
         self.folder = folder
         if run.iter:    # a run that goes on also goes on counting what it kept
             self.kept = self._numbered(run.epoch if self.by_epoch else run.iter)
-            self.best = self._best_on_disk()
+            known = best_of(run.resumed, self.save_best) if run.resumed is not None and is_foreign(run.resumed) else {}
+            self.best = {**{k: (score, folder / name) for k, (score, name) in known.items()}, **self._best_on_disk()}
 
     def after_iter(self, run: Run, batch: Any, losses: dict[str, Any]) -> None:
         if not self.by_epoch and self._due(run.iter + 1, run.max_iters):
