@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_CONTROLS = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]')
 
 
 class OmniDetError(Exception):
@@ -31,6 +34,14 @@ class CheckpointError(OmniDetError):
 
 class TrainingError(OmniDetError):
     """A training run that cannot go on: a loss that is not finite, a full disk."""
+
+
+def printable(text: str) -> str:
+    """`text` with what would control a terminal, and what none can show, written out: `\\x1b`.
+
+    Names in a config or a checkpoint that someone else made may hold anything.
+    """
+    return _CONTROLS.sub(lambda m: m[0].encode('unicode_escape').decode(), text)
 
 
 def did_you_mean(found: str, allowed: Iterable[str]) -> str:

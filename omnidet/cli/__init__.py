@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from omnidet import __version__
-from omnidet.errors import OmniDetError, did_you_mean
+from omnidet.errors import OmniDetError, did_you_mean, printable
 
 COMMANDS = ('demo', 'train', 'test', 'predict', 'analyze', 'config', 'convert', 'checkpoint')
 
@@ -138,4 +138,4 @@ def report(e: Exception) -> int:
 
 
 def print_error(message: str) -> None:
-    print(f'error: {message}', file=sys.stderr)
+    print(f'error: {printable(message)}', file=sys.stderr)

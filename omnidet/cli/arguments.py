@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,12 +43,28 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
                              'annotations/instances_train2017.json and instances_val2017.json, train2017/, val2017/')
 
 
-def read_config(args: argparse.Namespace) -> Config:
-    """The config that `args` names, with its overrides, after the user's modules are imported."""
+def read_config(args: argparse.Namespace, tell: bool = True, check: bool = True) -> Config:
+    """The config that `args` names, with its overrides, after the user's modules are imported.
+
+    Args:
+        args: of the command line.
+        tell: say on stderr where it is written for MMDetection 2.x.
+        check: refuse it where its entries are not the dicts and lists that every run takes them for.
+
+    Raises:
+        ConfigError: it cannot be read, or is refused.
+    """
     for name in args.imports:
         import_user_module(name)
     from omnidet.config import load_config
-    return load_config(args.config, args.cfg_options, trust=args.trust)
+    cfg = load_config(args.config, args.cfg_options, trust=args.trust)
+    if tell and cfg.changes and os.environ.get('RANK', '0') == '0':    # one of the processes of a training
+        print(f'{cfg.filename} is written for MMDetection 2.x and read in the form of 3.x, {len(cfg.changes)} entries '
+              'changed; `omnidet config upgrade` lists them', file=sys.stderr)
+    if check:
+        from omnidet.config.check import check_forms
+        check_forms(cfg)
+    return cfg
 
 
 def import_user_module(name: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from omnidet.config.custom_imports import explain, wanted
+from omnidet.config.forms import misshapen
 from omnidet.config.nodes import Path
 from omnidet.config.validate import Lookup, Problem, validate
 from omnidet.errors import ConfigError
@@ -28,6 +29,8 @@ _KINDS = {'norm_cfg': 'NORM_LAYERS', 'conv_cfg': 'CONV_LAYERS', 'act_cfg': 'ACTI
 
 def problems(cfg: Mapping[str, Any], find: Lookup | None = None) -> list[Problem]:
     """What `validate` finds, with OmniDet's registries as the lookup, or with another (see `validate`)."""
+    if found := misshapen(cfg):
+        return found
     found = validate(cfg, find or lookup, names)
     why = explain(cfg)
     if why and any(p.path.endswith('type') for p in found):
@@ -44,6 +47,19 @@ def check(cfg: Mapping[str, Any]) -> None:
     found = problems(cfg)
     if not found and wanted(cfg):
         log.warning('custom_imports: %s. No part is missing, so the run goes on without', explain(cfg))
+    _refuse(found)
+
+
+def check_forms(cfg: Mapping[str, Any]) -> None:
+    """Refuse a config whose entries are not the dicts, lists and numbers that every run takes them for.
+
+    Raises:
+        ConfigError: it lists them.
+    """
+    _refuse(misshapen(cfg))
+
+
+def _refuse(found: Sequence[Problem]) -> None:
     if found:
         raise ConfigError('\n'.join(['the config has ' + (f'{len(found)} problems' if len(found) > 1 else 'a problem'),
                                      *(f'  {p}' for p in found)]))

@@ -101,7 +101,11 @@ def parse_yaml(text: str, file: Path, origins: Origins, meter: Meter) -> dict[st
     def tuple_of(loader: Any, node: Any) -> tuple[Any, ...]:
         return tuple(loader.construct_sequence(node, deep=True))
 
+    def set_of(loader: Any, node: Any) -> set[Any]:
+        return {hashable(loader.construct_object(key, deep=True)) for key, _ in node.value}
+
     Loader.add_constructor('tag:yaml.org,2002:map', dict_of)
+    Loader.add_constructor('tag:yaml.org,2002:set', set_of)
     Loader.add_constructor('tag:yaml.org,2002:seq', list_of)
     Loader.add_constructor('tag:yaml.org,2002:python/tuple', tuple_of)
     try:

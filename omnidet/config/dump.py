@@ -33,7 +33,8 @@ def dump(cfg: Mapping[str, Any], origins: bool = False) -> str:
     gap = False
     for key, value in cfg.items():
         if not _is_name(key):
-            raise ConfigError(f'the key {key!r} cannot be written to a Python file: it is no name')
+            where = f'{cfg.filename}: ' if isinstance(cfg, Config) and cfg.filename else ''
+            raise ConfigError(f'{where}the key {key!r} cannot be written to a Python file: it is no name')
         lines = list(_lines(f'{key} = ', value, '', 0, (key,), known))
         gap = bool(out) and (gap or len(lines) > 1)
         out += [''] * gap + lines

@@ -23,6 +23,9 @@ class Symbol:
     def __init__(self, path: str) -> None:
         self.path = path
 
+    def __repr__(self) -> str:
+        return self.name
+
     @property
     def name(self) -> str:
         return self.path.rpartition('.')[2]

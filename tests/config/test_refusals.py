@@ -160,8 +160,6 @@ DAMAGED = {
     'loop.yaml': b'a: &a [*a]', 'alias.yaml': b'a: *b', 'deep.yaml': b'a: ' + b'[' * 5000,
     'laughs.yaml': b'a: &a [1]\n' + b''.join(
         b'%c: &%c [%s]\n' % (98 + i, 98 + i, b', '.join([b'*%c' % (97 + i)] * 10)) for i in range(9)),
-    'merges.yaml': b'a: &a {x: 1}\n' + b''.join(
-        b'%c: &%c {<<: [%s]}\n' % (98 + i, 98 + i, b', '.join([b'*%c' % (97 + i)] * 20)) for i in range(9)),
     'base_number.py': b'_base_ = 3', 'base_name.py': b'x = "a.py"\n_base_ = x', 'base_empty.py': b'_base_ = ""',
     'base_odd.py': b'_base_ = "a\\0b.py"', 'base_long.py': b'_base_ = "a" * 9999',
     'base_home.py': b'_base_ = "~nobody-here/a.py"',

@@ -100,11 +100,11 @@ def _build(library: Any, cfg: Any) -> Any:
         args['quality_range'] = (args.pop('quality_lower', 99), args.pop('quality_upper', 100))
     if not isinstance(name, str):
         return name(**args)
-    if not hasattr(library, name):
-        raise ConfigError(f'Albu.transforms: albumentations {library.__version__} has no {name!r}'
+    made = getattr(library, name, None)
+    if not isinstance(made, type) or not issubclass(made, (library.BasicTransform, library.BaseCompose)):
+        raise ConfigError(f'Albu.transforms: albumentations {library.__version__} has no transform {name!r}'
                           f'{did_you_mean(name, dir(library))}')
     try:
-        return getattr(library, name)(**{k: tuple(v) if isinstance(v, list) and k != 'transforms' else v
-                                         for k, v in args.items()})
+        return made(**{k: tuple(v) if isinstance(v, list) and k != 'transforms' else v for k, v in args.items()})
     except (TypeError, ValueError) as e:
         raise ConfigError(f'Albu.transforms: {name}: {e}') from e

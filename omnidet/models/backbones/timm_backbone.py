@@ -12,6 +12,8 @@ from omnidet.nn import initialize
 from omnidet.registry import BACKBONES, NORM_LAYERS
 
 Cfg = Mapping[str, Any]
+SOURCES = ('pretrained_cfg', 'pretrained_cfg_overlay', 'cache_dir')
+"""Arguments by which a config could have timm read any file or address, in timm's way."""
 
 
 @BACKBONES.register
@@ -46,6 +48,9 @@ class TIMMBackbone(nn.Module):
         if not timm.is_model(model_name.partition('.')[0]):
             near = did_you_mean(model_name, timm.list_models())
             raise ConfigError(f'TIMMBackbone: timm {timm.__version__} has no model {model_name!r}{near}')
+        if taken := [k for k in SOURCES if k in kwargs]:
+            raise ConfigError(f'TIMMBackbone: {taken[0]}: where timm reads weights from is not for a config to say; '
+                              "init_cfg=dict(type='Pretrained', checkpoint=...) names a file")
         self.model_name = model_name
         self._options = {**kwargs, 'features_only': features_only, 'in_chans': in_channels}
         if out_indices is not None:

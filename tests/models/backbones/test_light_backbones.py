@@ -122,6 +122,8 @@ def test_timm_models_give_their_levels_under_their_own_names():
 
 def test_timm_backbones_are_checked():
     pytest.importorskip('timm')
+    with pytest.raises(ConfigError, match='not for a config to say'):
+        TIMMBackbone('resnet10t', pretrained_cfg=dict(url='https://example.invalid/a.pth'))
     with pytest.raises(ConfigError, match="no model 'resnet10tt'; did you mean 'resnet10t'"):
         TIMMBackbone('resnet10tt')
     with pytest.raises(ConfigError, match='does not take these arguments'):
