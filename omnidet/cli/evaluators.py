@@ -125,10 +125,10 @@ def set_format_only(cfg: Any, split: str, prefix: Path) -> None:
     cfg[f'{split}_evaluator'] = able
 
 
-def add_dump(cfg: Any, split: str, path: Path) -> None:
-    """Make `cfg` write the results of every image to a pickle, in place."""
-    cfg[f'{split}_evaluator'] = [*map(dict, evaluators_of(cfg, split)),
-                                 {'type': 'DumpDetResults', 'out_file_path': str(path)}]
+def add_dump(cfg: Any, split: str, path: Path, tell: bool = True) -> None:
+    """Make `cfg` write the results of every image to a pickle, and say where, in place."""
+    dump = {'type': 'DumpDetResults', 'out_file_path': str(path), **({} if tell else {'tell': False})}
+    cfg[f'{split}_evaluator'] = [*map(dict, evaluators_of(cfg, split)), dump]
 
 
 def evaluators_of(cfg: Mapping[str, Any], split: str) -> list[Mapping[str, Any]]:

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() if show_dir is not None else contextlib.nullcontext('') as folder:
         dump = args.out if pickled else Path(folder, 'results.pkl') if show_dir is not None else None
         if dump is not None:
-            add_dump(cfg, split, dump)
+            add_dump(cfg, split, dump, tell=pickled)
         test(cfg, args.checkpoint, work_dir=args.work_dir, device=args.device, trust=args.trust,
              out=None if pickled else args.out, tta=args.tta, prepare=fuse_conv_bn if args.fuse_conv_bn else None)
         if show_dir is not None and dump is not None and int(os.environ.get('RANK', 0)) == 0:

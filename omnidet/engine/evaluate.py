@@ -166,7 +166,8 @@ def test(cfg: Mapping[str, Any], checkpoint: str | Path, work_dir: str | Path | 
         metrics = evaluate(model, evaluation.loader, evaluation.metrics, preprocessor, place, not quiet,
                            evaluation.fp16)
         seconds = time.perf_counter() - start
-        tables = '\n\n'.join(m.report() for m in evaluation.metrics) if distributed.is_main() else ''
+        reports = [m.report() for m in evaluation.metrics] if distributed.is_main() else []
+        tables = '\n\n'.join(r for r in reports if r)
         images = len(evaluation.loader.dataset)
         result = {'metrics': metrics, 'report': tables, 'images': images, 'seconds': seconds,
                   'images_per_second': images / seconds}

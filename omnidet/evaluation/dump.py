@@ -30,14 +30,15 @@ class DumpDetResults:
         collect_device: accepted; the engine gathers the records over ranks by itself.
         collect_dir: accepted, as `collect_device`.
         dataset: what is evaluated; its images give the order. The engine gives it.
+        tell: whether the report says where the file is.
 
     Raises:
         ConfigError: the file has another suffix.
     """
 
     def __init__(self, out_file_path: str | Path, collect_device: str = 'cpu', collect_dir: str | None = None,
-                 dataset: Any = None) -> None:
-        self.path = Path(out_file_path)
+                 dataset: Any = None, tell: bool = True) -> None:
+        self.path, self.tell = Path(out_file_path), tell
         if self.path.suffix not in SUFFIXES:
             raise ConfigError(f'DumpDetResults.out_file_path: {str(out_file_path)!r} ends in {self.path.suffix!r}; '
                               f'take one of {", ".join(SUFFIXES)}')
@@ -57,7 +58,7 @@ class DumpDetResults:
         chosen = [items[k] for k in order if k in items]
         with written_whole(self.path) as temporary, temporary.open('wb') as f:
             pickle.dump(chosen, f, protocol=4)
-        self._report = f'results of {len(chosen)} images: {self.path}'
+        self._report = f'results of {len(chosen)} images: {self.path}' if self.tell else ''
         return {}
 
     def report(self) -> str:
