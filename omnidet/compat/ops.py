@@ -13,6 +13,7 @@ from torch.nn.modules.utils import _pair
 
 from omnidet.nn.deform_conv import DeformConv2dPack, ModulatedDeformConv2dPack
 from omnidet.ops import nms as ours
+from omnidet.ops.corner_pool import corner_pool
 from omnidet.ops.ms_deform_attn import ms_deform_attn
 from omnidet.ops.points import sample_maps
 
@@ -60,6 +61,21 @@ def multiclass_nms(multi_bboxes: Tensor, multi_scores: Tensor, score_thr: float,
 def _grown(boxes: Tensor, offset: int) -> Tensor:
     """Boxes whose last pixels count as theirs, where `offset` is 1."""
     return boxes if offset == 0 else boxes + boxes.new_tensor([0, 0, offset, offset])
+
+
+class CornerPool(nn.Module):
+    """Corner pooling; see `omnidet.ops.corner_pool`.
+
+    Args:
+        mode: 'top', 'bottom', 'left' or 'right'.
+    """
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        return corner_pool(x, self.mode)
 
 
 class DeformConv2d(DeformConv2dPack):

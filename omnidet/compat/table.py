@@ -106,8 +106,9 @@ _DETECTOR_BASES = _from(_C + 'detectors', 'SingleStageDetector', 'TwoStageDetect
 _LOSS_HELPERS = _from(_C + 'losses', 'weighted_loss', 'weight_reduce_loss', 'reduce_loss', 'accuracy',
                       py_sigmoid_focal_loss='sigmoid_focal_loss')
 _OPS = {
-    **_from(_C + 'ops', 'nms', 'batched_nms', 'soft_nms', 'DeformConv2d', 'ModulatedDeformConv2d', 'deform_conv2d',
-            'modulated_deform_conv2d', 'multi_scale_deformable_attn_pytorch', 'point_sample', 'SigmoidFocalLoss'),
+    **_from(_C + 'ops', 'nms', 'batched_nms', 'soft_nms', 'CornerPool', 'DeformConv2d', 'ModulatedDeformConv2d',
+            'deform_conv2d', 'modulated_deform_conv2d', 'multi_scale_deformable_attn_pytorch', 'point_sample',
+            'SigmoidFocalLoss'),
     **_from('omnidet.nn.deform_conv', 'DeformConv2dPack', 'ModulatedDeformConv2dPack'),
     **_from('omnidet.nn.roi_layers', 'RoIAlign', 'RoIPool', 'DeformRoIPoolPack', 'ModulatedDeformRoIPoolPack'),
     **_from('omnidet.ops.roi_align', 'roi_align'), **_from('torchvision.ops', 'roi_pool'),
@@ -240,7 +241,7 @@ INSTEAD: dict[str, str] = {
                     'torch.utils.flop_counter.FlopCounterMode counts operations'),
     **dict.fromkeys(('FileClient', 'BaseStorageBackend', 'PetrelBackend', 'LmdbBackend'),
                     'files are read from the local disk'),
-    **dict.fromkeys(('CARAFE', 'CARAFEPack', 'CornerPool', 'MaskedConv2d', 'SAConv2d', 'PSAMask', 'Correlation',
+    **dict.fromkeys(('CARAFE', 'CARAFEPack', 'MaskedConv2d', 'SAConv2d', 'PSAMask', 'Correlation',
                      'nms_rotated', 'box_iou_rotated', 'RoIAlignRotated', 'nms_match'),
                     'this operation exists in compiled form only; write it with torch, or name the model part that '
                     'needs it'),

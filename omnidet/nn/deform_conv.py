@@ -9,7 +9,40 @@ from torchvision.ops import deform_conv2d
 from omnidet.registry import CONV_LAYERS
 
 
-class DeformConv2dPack(nn.Conv2d):
+class DeformConv2d(nn.Conv2d):
+    """A convolution each of whose taps is moved by an offset that it is given (DCN). Parameters: weight, bias.
+
+    Args: see `torch.nn.Conv2d`; there is no bias by default.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int],
+                 stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0,
+                 dilation: int | tuple[int, int] = 1, groups: int = 1, bias: bool = False) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+
+    def forward(self, x: Tensor, offset: Tensor) -> Tensor:    # type: ignore[override]
+        return self.sample(x, offset)
+
+    def sample(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The convolution of `x` at given offsets.
+
+        Args:
+            x: (B, C, H, W).
+            offset: (B, deform_groups * 2 * taps, H_out, W_out) in pixels; dy and dx of each tap in turn.
+            mask: (B, deform_groups * taps, H_out, W_out), a factor of each tap's sample; 1 where None.
+
+        Returns:
+            (B, out_channels, H_out, W_out), of the type of `x`; computed in float32 at least, as a half type has no
+            fractions of a pixel left far from the origin.
+        """
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        tensors = {'input': x, 'offset': offset, 'weight': self.weight, 'bias': self.bias, 'mask': mask}
+        out: Tensor = deform_conv2d(**{k: None if t is None else t.to(dtype) for k, t in tensors.items()},    # type: ignore[arg-type]
+                                    stride=self.stride, padding=self.padding, dilation=self.dilation)
+        return out.to(x.dtype)
+
+
+class DeformConv2dPack(DeformConv2d):
     """A convolution each of whose taps is moved by an offset that another convolution computes (DCN).
 
     Parameters: weight, bias, conv_offset. Offsets begin at 0, where this is a plain convolution.
@@ -38,26 +71,8 @@ class DeformConv2dPack(nn.Conv2d):
         if self.conv_offset.bias is not None:
             nn.init.zeros_(self.conv_offset.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:    # type: ignore[override]
         return self.sample(x, self.conv_offset(x))
-
-    def sample(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The convolution of `x` at given offsets.
-
-        Args:
-            x: (B, C, H, W).
-            offset: (B, deform_groups * 2 * taps, H_out, W_out) in pixels; dy and dx of each tap in turn.
-            mask: (B, deform_groups * taps, H_out, W_out), a factor of each tap's sample; 1 where None.
-
-        Returns:
-            (B, out_channels, H_out, W_out), of the type of `x`; computed in float32 at least, as a half type has no
-            fractions of a pixel left far from the origin.
-        """
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        tensors = {'input': x, 'offset': offset, 'weight': self.weight, 'bias': self.bias, 'mask': mask}
-        out: Tensor = deform_conv2d(**{k: None if t is None else t.to(dtype) for k, t in tensors.items()},    # type: ignore[arg-type]
-                                    stride=self.stride, padding=self.padding, dilation=self.dilation)
-        return out.to(x.dtype)
 
 
 class ModulatedDeformConv2dPack(DeformConv2dPack):
@@ -77,7 +92,7 @@ class ModulatedDeformConv2dPack(DeformConv2dPack):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deform_groups, bias,
                          deformable_groups=deformable_groups)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:    # type: ignore[override]
         out = self.conv_offset(x)
         taps = out.shape[1] // 3
         return self.sample(x, out[:, :2 * taps], torch.sigmoid(out[:, 2 * taps:]))

@@ -146,7 +146,7 @@ def test_several_views_become_a_pipeline_of_their_own(load):
     assert any(c.new == 'tta_pipeline' and '--tta' in c.note for c in cfg.changes)
 
 
-def test_views_by_a_factor_keep_the_order_of_what_is_between(load):
+def test_views_by_a_factor_flip_before_a_padding_whose_offset_flipping_does_not_move(load):
     test = """[dict(type='LoadImageFromFile', to_float32=True), dict(
         type='MultiScaleFlipAug', scale_factor=1.0, flip=True, flip_direction='vertical', transforms=[
             dict(type='Resize'), dict(type='RandomCenterCropPad', test_mode=True), dict(type='RandomFlip'), norm,
@@ -157,7 +157,7 @@ def test_views_by_a_factor_keep_the_order_of_what_is_between(load):
     load_float = dict(**LOAD, to_float32=True)
     assert cfg.test_pipeline == [load_float, pad, MASKS, dict(type='PackDetInputs', meta_keys=keys)]
     assert cfg.tta_pipeline == [load_float, dict(type='TestTimeAug', transforms=[
-        [pad], [dict(type='RandomFlip', prob=1.0, direction='vertical'), dict(type='RandomFlip', prob=0.0)], [MASKS],
+        [dict(type='RandomFlip', prob=1.0, direction='vertical'), dict(type='RandomFlip', prob=0.0)], [pad], [MASKS],
         [dict(type='PackDetInputs', meta_keys=(*keys, 'flip', 'flip_direction'))]])]
 
 

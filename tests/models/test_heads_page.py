@@ -25,6 +25,12 @@ def test_every_grid_head_of_the_package_is_on_the_page():
     assert {name for name in module.heads() if module.is_ours(name)} == named
 
 
+def test_every_keypoint_head_of_the_package_is_on_the_page():
+    module = script()
+    named = {type(module.built(config)).__name__ for config in module.KEYPOINT_EXAMPLES}
+    assert {name for name in module.keypoint_heads() if module.is_ours(name)} == named
+
+
 def test_a_row_tells_the_choices():
     cells = dict(zip(script().COLUMNS, script().row('gfl/gfl_r50_fpn_1x_coco'), strict=True))
     assert cells['head'] == '`GFLHead`' and cells['assigner'] == '`ATSSAssigner`' and cells['sampler'] == 'all'

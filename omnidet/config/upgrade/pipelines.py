@@ -162,7 +162,8 @@ def _views(work: Work, old: ConfigDict, facts: Facts, out: list[Any]) -> Views:
     work.changes.note('MultiScaleFlipAug', 'test_pipeline', 'what it held stands in the pipeline itself')
     for t in old.get('transforms', ()):
         if kind_of(t) == 'RandomFlip':
-            views.flip_at = len(out)
+            # before what pads to one side or the other: flipping does not move the offset that padding notes
+            views.flip_at = next((i for i, o in enumerate(out) if kind_of(o) == 'RandomCenterCropPad'), len(out))
         elif kind_of(t) == 'Resize':
             views.resize = upgrade_transform(work, t)
             views.resize_at = len(out)

@@ -61,6 +61,20 @@ class CenterNet(SingleStageDetector):
 
 
 @DETECTORS.register
+class CornerNet(SingleStageDetector):
+    """CornerNet (arXiv:1808.01244) and CentripetalNet (arXiv:2003.09119): see `SingleStageDetector`.
+
+    Its head is told the size of the images: 511 pixels on a map of 128 are no whole number for each cell.
+    """
+
+    def loss(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        return self.bbox_head.loss(self.extract_feat(images), targets, images.shape[-2:])
+
+    def predict(self, images: Tensor, metas: Sequence[ImageMeta], rescale: bool = True) -> list[Result]:
+        return self.bbox_head.predict(self.extract_feat(images), metas, rescale, images.shape[-2:])
+
+
+@DETECTORS.register
 class RetinaNet(SingleStageDetector):
     """RetinaNet (arXiv:1708.02002): see `SingleStageDetector`."""
 

@@ -42,7 +42,7 @@ def gaussian_radius(h: Tensor, w: Tensor, min_overlap: float) -> Tensor:
     side, area, o = h + w, h * w, min_overlap
     moved = (side - (side.square() - 4 * area * (1 - o) / (1 + o)).clamp(min=0).sqrt()) / 2
     inner = (side - (side.square() - 4 * area * (1 - o)).clamp(min=0).sqrt()) / 4
-    outer = (-o * side + ((o * side).square() + 4 * o * (1 - o) * area).sqrt()) / (2 * o)
+    outer = (-o * side + ((o * side).square() + 4 * o * (1 - o) * area).sqrt()) / (4 * o)
     return torch.minimum(torch.minimum(moved, inner), outer)
 
 
@@ -98,6 +98,28 @@ def top_peaks(heat: Tensor, k: int) -> Peaks:
 def values_at(maps: Tensor, at: Tensor) -> Tensor:
     """What maps (B, C, H, W) are at places (B, k): (B, k, C)."""
     return maps.flatten(2).gather(2, at[:, None].expand(-1, maps.shape[1], -1)).transpose(1, 2)
+
+
+def on_map(xy: Tensor, cell: tuple[float, float]) -> Tensor:
+    """Boxes (..., 4) or places (..., 2) in pixels, in cells of a map, each of which has `cell` (x, y) pixels."""
+    return in_pixels(xy, (1 / cell[0], 1 / cell[1]))
+
+
+def in_pixels(xy: Tensor, cell: tuple[float, float]) -> Tensor:
+    """Boxes (..., 4) or places (..., 2) of a map, whose cells have `cell` (x, y) pixels, in pixels."""
+    return torch.stack([v * cell[i % 2] for i, v in enumerate(xy.unbind(-1))], -1)
+
+
+def cells_of(xy: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The cells (..., 2) int64, x and y, of a map of `shape` (H, W) that places (..., 2) lie in, or next to."""
+    return torch.stack([v.long().clamp(0, n - 1) for v, n in zip(xy.unbind(-1), shape[::-1], strict=True)], -1)
+
+
+def visible(at: Tensor, valid: Tensor) -> Tensor:
+    """(B, G) float: 1 for an object, 0 where a later one has the same place `at` (B, G): a map holds one value."""
+    later = torch.ones(at.shape[1], at.shape[1], dtype=torch.bool, device=at.device).triu(1)
+    hidden = ((at[:, :, None] == at[:, None, :]) & valid[:, None, :] & later).any(-1)
+    return (valid & ~hidden).float()
 
 
 def _falloff(distance: Tensor, radius: Tensor, sigma: Tensor) -> Tensor:

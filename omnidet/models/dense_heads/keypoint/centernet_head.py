@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from omnidet.models.dense_heads.keypoint.driver import KeypointHead, Outputs
-from omnidet.models.parts.heatmaps import gaussian_heatmap, gaussian_radius, local_maxima, top_peaks, values_at
+from omnidet.models.dense_heads.keypoint.driver import QUARTER, Cell, KeypointHead, KeypointTesting, Outputs
+from omnidet.models.parts.heatmaps import (
+    cells_of,
+    gaussian_heatmap,
+    gaussian_radius,
+    in_pixels,
+    local_maxima,
+    on_map,
+    top_peaks,
+    values_at,
+    visible,
+)
 from omnidet.nn import bias_for_probability, initialize, normal_
 from omnidet.ops.boxes import box_center
 from omnidet.registry import DENSE_HEADS, LOSSES
@@ -17,15 +28,24 @@ from omnidet.structures import Targets
 
 Cfg = Mapping[str, Any]
 
-STRIDE = 4
-"""Pixels of the image for one of the map (arXiv:1904.07850, section 3: R = 4)."""
-
 MIN_OVERLAP = 0.3
 """The IoU that a box keeps when its corners move by the radius of its Gaussian."""
 
 FOCAL: Cfg = {'type': 'GaussianFocalLoss', 'loss_weight': 1.0}
 SIZE_L1: Cfg = {'type': 'L1Loss', 'loss_weight': 0.1}
 OFFSET_L1: Cfg = {'type': 'L1Loss', 'loss_weight': 1.0}
+
+
+@dataclass(frozen=True)
+class CenterNetTesting(KeypointTesting):
+    """CenterNet's `test_cfg`.
+
+    Attributes:
+        topk: how many peaks of an image become boxes.
+        The others: see `KeypointTesting`.
+    """
+
+    topk: int = 100
 
 
 @DENSE_HEADS.register
@@ -40,9 +60,11 @@ class CenterNetHead(KeypointHead):
         num_classes: K.
         loss_center_heatmap, loss_wh, loss_offset: the losses.
         train_cfg: accepted as configs carry it.
-        test_cfg: see `KeypointTesting`.
+        test_cfg: see `CenterNetTesting`.
         init_cfg: initial values; where None, those of the last layers are normal of std 0.001, and scores begin at 0.1.
     """
+
+    testing_fields = CenterNetTesting
 
     def __init__(self, in_channels: int, feat_channels: int, num_classes: int, loss_center_heatmap: Cfg = FOCAL,
                  loss_wh: Cfg = SIZE_L1, loss_offset: Cfg = OFFSET_L1, train_cfg: Cfg | None = None,
@@ -69,31 +91,25 @@ class CenterNetHead(KeypointHead):
         return {'heat': self.heatmap_head(feat).float().sigmoid(), 'wh': self.wh_head(feat).float(),
                 'offset': self.offset_head(feat).float()}
 
-    def losses(self, out: Outputs, targets: Targets) -> dict[str, Tensor]:
+    def losses(self, out: Outputs, targets: Targets, cell: Cell = QUARTER) -> dict[str, Tensor]:
+        """The heat of all cells, and at each object's centre its size and the fraction of a cell."""
         H, W = out['heat'].shape[-2:]
-        boxes = targets.boxes / STRIDE
+        boxes = on_map(targets.boxes, cell)
         center, wh = box_center(boxes), boxes[..., 2:] - boxes[..., :2]    # (B, G, 2)
-        cell = torch.stack([c.long().clamp(0, n - 1) for c, n in zip(center.unbind(-1), (W, H), strict=True)], -1)
+        place = cells_of(center, (H, W))
         radius = gaussian_radius(wh[..., 1], wh[..., 0], MIN_OVERLAP).long()
-        heat = gaussian_heatmap(cell, radius, targets.labels, targets.valid, self.num_classes, (H, W))
+        heat = gaussian_heatmap(place, radius, targets.labels, targets.valid, self.num_classes, (H, W))
         total = (heat == 1).sum().clamp(min=1)
-        at = cell[..., 1] * W + cell[..., 0]
+        at = place[..., 1] * W + place[..., 0]
         seen = visible(at, targets.valid)
         return {'loss_center_heatmap': self.loss_center_heatmap(out['heat'], heat, avg_factor=total),
                 'loss_wh': self.loss_wh(values_at(out['wh'], at), wh, seen, avg_factor=total * 2),
-                'loss_offset': self.loss_offset(values_at(out['offset'], at), center - cell, seen,
+                'loss_offset': self.loss_offset(values_at(out['offset'], at), center - place, seen,
                                                 avg_factor=total * 2)}
 
-    def decode(self, out: Outputs) -> tuple[Tensor, Tensor, Tensor]:
+    def decode(self, out: Outputs, cell: Cell, origin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         peaks = top_peaks(local_maxima(out['heat'], self.testing.local_maximum_kernel), self.testing.topk)
         W = out['heat'].shape[-1]
-        cell = torch.stack([peaks.at % W, peaks.at // W], -1)    # (B, k, 2)
-        center, half = cell + values_at(out['offset'], peaks.at), values_at(out['wh'], peaks.at) / 2
-        return torch.cat([center - half, center + half], -1) * STRIDE, peaks.scores, peaks.labels
-
-
-def visible(at: Tensor, valid: Tensor) -> Tensor:
-    """(B, G) float: 1 for an object, 0 where a later one has the same place `at` (B, G): a map holds one value."""
-    later = torch.ones(at.shape[1], at.shape[1], dtype=torch.bool, device=at.device).triu(1)
-    hidden = ((at[:, :, None] == at[:, None, :]) & valid[:, None, :] & later).any(-1)
-    return (valid & ~hidden).float()
+        place = torch.stack([peaks.at % W, peaks.at // W], -1)    # (B, k, 2)
+        center, half = place + values_at(out['offset'], peaks.at), values_at(out['wh'], peaks.at) / 2
+        return in_pixels(torch.cat([center - half, center + half], -1), cell), peaks.scores, peaks.labels

@@ -14,20 +14,23 @@ from omnidet.structures import ImageMeta, Result, Targets
 
 Cfg = Mapping[str, Any]
 Outputs = dict[str, Tensor]
+Cell = tuple[float, float]
+"""(x, y) pixels of the image for one of a map."""
+
+QUARTER: Cell = (4.0, 4.0)
+"""The cells of maps with a quarter of the image's sides (arXiv:1904.07850, section 3: R = 4)."""
 
 
 @dataclass(frozen=True)
 class KeypointTesting:
-    """A keypoint head's `test_cfg`.
+    """What every keypoint head's `test_cfg` may hold.
 
     Attributes:
-        topk: how many peaks of an image become boxes.
         local_maximum_kernel: side of the window in which a peak is the greatest.
         max_per_img: the most detections of an image.
         nms: suppression after that; none where None, as peaks rarely lie on one object twice.
     """
 
-    topk: int = 100
     local_maximum_kernel: int = 3
     max_per_img: int = 100
     nms: Cfg | None = None
@@ -36,38 +39,71 @@ class KeypointTesting:
 class KeypointHead(nn.Module):
     """A keypoint head: the layers that predict, and the two walks that every such head takes.
 
-    A subclass owns the layers and says three things: `forward(feats)` gives maps, `losses(out, targets)` draws the
-    ground truth on maps of that size, `decode(out)` finds boxes at their peaks.
+    A subclass owns the layers and says three things: `forward(feats)` gives maps, `losses(out, targets, cell)` draws
+    the ground truth on maps of that size, `decode(out, cell, origin)` finds boxes at their peaks. Where several feature
+    maps come in, as from stacked hourglasses, all of them train and the last one predicts.
 
     Args:
-        test_cfg: the fields of `KeypointTesting`; None for a head that will not predict.
+        test_cfg: the fields of `testing_fields`; None for a head that will not predict.
     """
+
+    testing_fields: type[KeypointTesting] = KeypointTesting
+    """What a `test_cfg` may hold."""
+    testing: Any
 
     def __init__(self, test_cfg: Cfg | None) -> None:
         super().__init__()
         if test_cfg is not None:
-            check_arguments(KeypointTesting, test_cfg)
-            self.testing = KeypointTesting(**test_cfg)
+            check_arguments(self.testing_fields, test_cfg)
+            self.testing = self.testing_fields(**test_cfg)
 
-    def losses(self, out: Outputs, targets: Targets) -> dict[str, Tensor]:
+    def losses(self, out: Outputs, targets: Targets, cell: Cell = QUARTER) -> dict[str, Tensor]:
         """{name: scalar} of what `forward` gave."""
         raise NotImplementedError(f'{type(self).__name__} does not define losses()')
 
-    def decode(self, out: Outputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (B, k, 4) in pixels of the batch, scores (B, k), labels (B, k), best first."""
+    def decode(self, out: Outputs, cell: Cell, origin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (B, k, 4) in pixels of the batch, scores (B, k), labels (B, k), best first.
+
+        Args:
+            out: what `forward` gave.
+            cell: pixels for one of the map.
+            origin: (B, 2), where each picture begins in the batch, x and y.
+
+        Returns:
+            A score below 0 is for a place in the list where there is no box.
+        """
         raise NotImplementedError(f'{type(self).__name__} does not define decode()')
 
-    def loss(self, feats: Sequence[Tensor], targets: Targets) -> dict[str, Tensor]:
-        """The losses of a batch: {name: scalar}."""
-        return self.losses(self(feats), targets)
+    def loss(self, feats: Sequence[Tensor], targets: Targets, size: tuple[int, int] | None = None
+             ) -> dict[str, Tensor]:
+        """The losses of a batch: {name: scalar}.
 
-    def predict(self, feats: Sequence[Tensor], metas: Sequence[ImageMeta], rescale: bool = True) -> list[Result]:
-        """The detections of each image, in pixels of its file where `rescale`."""
+        Args:
+            feats: one feature map or several of one size, (B, C, H_f, W_f).
+            targets: the ground truth.
+            size: (H, W) of the batch's images; None where maps have a quarter of it exactly.
+        """
+        return self.losses(self(feats), targets, _cell(feats, size))
+
+    def predict(self, feats: Sequence[Tensor], metas: Sequence[ImageMeta], rescale: bool = True,
+                size: tuple[int, int] | None = None) -> list[Result]:
+        """The detections of each image, in pixels of its file where `rescale`; the arguments are those of `loss`."""
+        out = self(feats[-1:])
+        origin = next(iter(out.values())).new_tensor([meta.offset for meta in metas])
         return [self._finish(*image, meta, rescale)
-                for *image, meta in zip(*self.decode(self(feats)), metas, strict=True)]
+                for *image, meta in zip(*self.decode(out, _cell(feats, size), origin), metas, strict=True)]
 
     def _finish(self, boxes: Tensor, scores: Tensor, labels: Tensor, meta: ImageMeta, rescale: bool) -> Result:
+        real = scores >= 0
+        boxes, scores, labels = boxes[real], scores[real], labels[real]
         if rescale:
             boxes = (boxes - boxes.new_tensor(meta.offset * 2)) / boxes.new_tensor(meta.scale_factor * 2)
         keep, scores = suppress(boxes, scores, labels, self.testing.nms, self.testing.max_per_img)
         return Result(boxes[keep], scores, labels[keep])
+
+
+def _cell(feats: Sequence[Tensor], size: tuple[int, int] | None) -> Cell:
+    if size is None:
+        return QUARTER
+    h, w = feats[0].shape[-2:]
+    return size[1] / w, size[0] / h
