@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from omnidet.compat import user_code
-from omnidet.compat.finder import PACKAGES
+from omnidet.compat.finder import PACKAGES, AliasFinder
 from omnidet.demo.shapes import write_dataset
 from omnidet.registry import KINDS
 
@@ -47,7 +47,9 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.001, m
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sys, 'meta_path', list(sys.meta_path))
+    monkeypatch.setattr(sys, 'meta_path', [f for f in sys.meta_path if not isinstance(f, AliasFinder)])
+    for name in [n for n in sys.modules if n.partition('.')[0] in PACKAGES]:    # that other tests have left
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, 'path', list(sys.path))
     monkeypatch.setattr(user_code, '_imported', [])
     monkeypatch.setattr(user_code, '_warned', [])
