@@ -111,13 +111,18 @@ class FCOSHead(DenseHead):
         positive = assignment.positive
         count = reduce_mean(positive.sum().float()).clamp(min=1)
         quality = centerness(box_center(priors.boxes), gt_boxes, positive)    # (B, N)
+        weights = self.box_weights(quality, positive)
         pred, target = matched_boxes(self.decode(priors, out['reg']), gt_boxes, positive)
         return {'loss_cls': self.loss_cls(out['cls'], torch.where(positive, gt_labels, self.num_classes),
                                           avg_factor=count),
-                'loss_bbox': self.loss_bbox(pred, target, quality,
-                                            avg_factor=reduce_mean(quality.sum()).clamp(min=1e-6)),
+                'loss_bbox': self.loss_bbox(pred, target, weights,
+                                            avg_factor=reduce_mean(weights.sum()).clamp(min=1e-6)),
                 'loss_centerness': self.loss_centerness(out['quality'][..., 0], quality, positive.float(),
                                                         avg_factor=count)}
+
+    def box_weights(self, quality: Tensor, positive: Tensor) -> Tensor:
+        """How much each prior's box counts in the loss, (B, N): as the centerness that it should have."""
+        return quality
 
 
 @DENSE_HEADS.register
@@ -185,15 +190,6 @@ class TorchvisionFCOSHead(FCOSHead):
     def quality(self, out: Outputs) -> None:
         """None: it is part of the scores."""
 
-    def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
-               gt_labels: Tensor) -> dict[str, Tensor]:
-        """Class, box and centerness loss over the positives."""
-        positive = assignment.positive
-        count = reduce_mean(positive.sum().float()).clamp(min=1)
-        quality = centerness(box_center(priors.boxes), gt_boxes, positive)    # (B, N)
-        pred, target = matched_boxes(self.decode(priors, out['reg']), gt_boxes, positive)
-        return {'loss_cls': self.loss_cls(out['cls'], torch.where(positive, gt_labels, self.num_classes),
-                                          avg_factor=count),
-                'loss_bbox': self.loss_bbox(pred, target, positive.float(), avg_factor=count),
-                'loss_centerness': self.loss_centerness(out['quality'][..., 0], quality, positive.float(),
-                                                        avg_factor=count)}
+    def box_weights(self, quality: Tensor, positive: Tensor) -> Tensor:
+        """All positives count alike."""
+        return positive.float()
