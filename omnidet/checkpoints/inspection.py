@@ -14,8 +14,8 @@ from torch import Tensor
 from omnidet.checkpoints.checkpoint import survey_checkpoint
 from omnidet.checkpoints.peers import recognise
 from omnidet.checkpoints.sources import locate
-from omnidet.config.meter import MAX_BYTES
 
+LONGEST_CONFIG = 1_000_000    # characters; a longer text is no config, and would take long to parse
 BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked')
 """Ends of names of tensors that are counted, not learned."""
 
@@ -102,7 +102,7 @@ def describe_model(text: str) -> str:
     The text is parsed, not run.
     """
     try:
-        tree = ast.parse(text if len(text) <= MAX_BYTES else '')
+        tree = ast.parse(text if len(text) <= LONGEST_CONFIG else '')
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ''
     for node in tree.body:
