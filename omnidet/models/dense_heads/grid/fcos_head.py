@@ -107,7 +107,7 @@ class FCOSHead(DenseHead):
 
     def losses(self, out: Outputs, priors: Priors, assignment: Assignment, gt_boxes: Tensor,
                gt_labels: Tensor) -> dict[str, Tensor]:
-        """Class and centerness loss over the positives, box loss weighted by the centerness they should have."""
+        """Class and centerness loss over the positives, and the box loss, weighted by `box_weights`."""
         positive = assignment.positive
         count = reduce_mean(positive.sum().float()).clamp(min=1)
         quality = centerness(box_center(priors.boxes), gt_boxes, positive)    # (B, N)
