@@ -22,7 +22,7 @@ from omnidet.files import written_whole
 from omnidet.inference.detector import Detector, Prediction
 from omnidet.inference.sources import Source, to_bgr
 from omnidet.panoptic import ids_to_colors, segments_of
-from omnidet.visualization import draw
+from omnidet.visualization import draw, write_jpg
 
 
 @dataclass
@@ -95,7 +95,7 @@ def predict_to(out: str | Path, detector: Detector, images: Source | Iterable[So
         counts.update(class_name(detector.classes, k) for k in found)
         if pictures:
             path = out / 'pictures' / f'{name}.jpg'
-            _write_picture(path, draw(_pixels(p.source), p.result, detector.classes, score_thr))
+            write_jpg(path, draw(_pixels(p.source), p.result, detector.classes, score_thr))
             summary.pictures.append(path)
     if not summary.images:
         raise OmniDetError('not one image could be read\n  ' + '\n  '.join(summary.broken[:5] or ['none were given']))
@@ -159,9 +159,3 @@ def _labels(sem_seg: Tensor, num_classes: int) -> np.ndarray:
 def _write_png(path: Path, image: np.ndarray) -> None:
     with written_whole(path) as temporary:
         temporary.write_bytes(cv2.imencode('.png', image)[1].tobytes())
-
-
-def _write_picture(path: Path, image: np.ndarray) -> None:
-    _, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    with written_whole(path) as temporary:
-        temporary.write_bytes(data.tobytes())
