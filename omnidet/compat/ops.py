@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from omnidet.nn.deform_conv import DeformConv2dPack, ModulatedDeformConv2dPack
+from omnidet.nn import deform_conv
 from omnidet.ops import nms as ours
 from omnidet.ops.corner_pool import corner_pool
 from omnidet.ops.ms_deform_attn import ms_deform_attn
@@ -78,25 +78,28 @@ class CornerPool(nn.Module):
         return corner_pool(x, self.mode)
 
 
-class DeformConv2d(DeformConv2dPack):
-    """A deformable convolution that is given its offsets. Parameters: weight, bias."""
+class DeformConv2d(deform_conv.DeformConv2d):
+    """A deformable convolution that is given its offsets, with mmcv's arguments. Parameters: weight, bias.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        del self.conv_offset
-        self.starts_at_zero = ()    # type: ignore[assignment]
+    How many groups of channels share offsets is seen by the offsets: `deform_groups`, its older name and `im2col_step`
+    are accepted.
+    """
 
-    def forward(self, x: Tensor, offset: Tensor) -> Tensor:    # type: ignore[override]
-        return self.sample(x, offset)
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int],
+                 stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0,
+                 dilation: int | tuple[int, int] = 1, groups: int = 1, deform_groups: int = 1, bias: bool = False,
+                 im2col_step: int = 32, deformable_groups: int | None = None) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
 
 
-class ModulatedDeformConv2d(ModulatedDeformConv2dPack):
-    """A modulated deformable convolution that is given its offsets and factors. Parameters: weight, bias."""
+class ModulatedDeformConv2d(deform_conv.DeformConv2d):
+    """A modulated deformable convolution that is given its offsets and factors; see `DeformConv2d`."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        del self.conv_offset
-        self.starts_at_zero = ()    # type: ignore[assignment]
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int],
+                 stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0,
+                 dilation: int | tuple[int, int] = 1, groups: int = 1, deform_groups: int = 1, bias: bool = True,
+                 deformable_groups: int | None = None) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:    # type: ignore[override]
         return self.sample(x, offset, mask)
